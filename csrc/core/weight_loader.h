@@ -1,0 +1,51 @@
+// From checkpoint records to the weights a backend computes with: shape checks, type conversion, quantisation.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <set>
+#include <string>
+
+#include "core/checkpoint.h"
+#include "core/tensor.h"
+#include "core/weight_storage.h"
+
+namespace lrengine {
+
+class Backend;
+
+// `target` is the element type matrices are computed from: nullopt keeps the stored one. A matrix whose stored type is the
+// target stays in the mapping on a CPU backend (no copy); any other is converted into `storage`. Vectors become float32.
+// kInt8 target: symmetric per row, scale = max|row| / 127, round to nearest even, as `lrengine quantize` writes it
+// (`NAME` int8 [N, K] with `NAME_scale` float32 [N]). Throws Error(kModelFile) for a missing tensor, a wrong shape or type,
+// NaN or Inf. The same name asked twice gives the same memory.
+class WeightLoader {
+public:
+    WeightLoader(const Checkpoint& checkpoint, Backend& backend, WeightStorage& storage, std::optional<DType> target);
+
+    bool has(const std::string& name) const;
+
+    Weight matrix(const std::string& name, std::int64_t rows, std::int64_t cols);
+    // Never quantised: position tables, relative bias tables.
+    Weight table(const std::string& name, std::int64_t rows, std::int64_t cols);
+    // All elements of a tensor of any shape whose product is `size`.
+    Vector vector(const std::string& name, std::int64_t size);
+    // Absent tensor: a null Vector.
+    Vector optional_vector(const std::string& name, std::int64_t size);
+
+    // A name that may be in the file but is not needed (an alias, a buffer).
+    void ignore(const std::string& name);
+    // Throws Error(kModelFile) listing tensors that nobody asked for: the file is of another model than the config says.
+    void check_all_used() const;
+
+private:
+    const TensorRecord& require(const std::string& name, std::int64_t rows, std::int64_t cols);
+
+    const Checkpoint& checkpoint_;
+    Backend& backend_;
+    WeightStorage& storage_;
+    std::optional<DType> target_;
+    std::set<std::string> used_;
+};
+
+}  // namespace lrengine

@@ -1,0 +1,66 @@
+// What decoding needs of a model: start a batch of sources, then continue rows token by token.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "core/arena.h"
+#include "core/tensor.h"
+
+namespace lrengine {
+
+// One source to continue. `forced` are target tokens fed before the first choice: SWCM: decoder start + the user's prefix;
+// fusion: the user's prefix (may be empty) after the prompt. `prompt`: fusion only, LLM ids after the end boundary.
+struct GenerationSource {
+    std::span<const std::int32_t> source;
+    std::span<const std::int32_t> prompt;
+    std::span<const std::int32_t> forced;
+};
+
+// M rows, each fed one token. Spans have M entries, host memory.
+struct StepInput {
+    std::span<const std::int32_t> tokens;
+    std::span<const std::int32_t> slots;      // cache slot that the row writes in this step, [0, sources * rows_per_source)
+    std::span<const std::int32_t> sources;    // index of the row's source: its cross attention
+    std::span<const std::int32_t> lengths;    // tokens of the row already in the cache = cache position of this one
+    std::span<const std::int32_t> history;    // [M, capacity]: slot that holds position t of the row, t <= lengths[m]; empty:
+                                              // every position in the row's own slot
+};
+
+// Caches of one batch. Not thread-safe.
+class DecodeState {
+public:
+    virtual ~DecodeState() = default;
+
+    // Encodes the sources and feeds prompt and forced tokens; source b's cache is in slot b * rows_per_source.
+    // Returns logits [B, V] after the last fed token; valid until the next call.
+    virtual Matrix prefill() = 0;
+    // Cache positions that source b takes after prefill (what StepInput::lengths starts from).
+    virtual std::int64_t prefill_length(std::int64_t source) const = 0;
+    // Logits [M, V]; valid until the next call.
+    virtual Matrix step(const StepInput& input) = 0;
+    virtual std::int64_t capacity() const = 0;
+};
+
+class Generator {
+public:
+    virtual ~Generator() = default;
+
+    virtual std::int64_t vocab_size() const = 0;
+    // Longest cache length a row may reach (positions of the model); 0: no limit.
+    virtual std::int64_t max_length() const = 0;
+
+    // rows_per_source: beams or samples; max_new_tokens: how far step() may go beyond prefill. Inputs are copied.
+    // Throws Error(kInvalidArgument) when a row would pass max_length().
+    virtual std::unique_ptr<DecodeState> begin(std::span<const GenerationSource> sources, std::int64_t rows_per_source,
+                                               std::int64_t max_new_tokens) const = 0;
+
+    // Teacher forcing: log-probabilities of the last targets[i].size() of forced+target tokens; one vector a source. `forced`
+    // tokens are fed and not scored.
+    virtual std::vector<std::vector<float>> score(std::span<const GenerationSource> sources,
+                                                  std::span<const std::span<const std::int32_t>> targets) const = 0;
+};
+
+}  // namespace lrengine

@@ -1,0 +1,64 @@
+// What a device can do: memory, and one method an op. Models are written once against this class.
+#pragma once
+
+#include <cstddef>
+#include <memory>
+#include <span>
+#include <string>
+
+#include "core/dtype.h"
+#include "core/tensor.h"
+#include "ops/attention.h"
+#include "ops/elementwise.h"
+#include "ops/embedding.h"
+#include "ops/layer_mix.h"
+#include "ops/linear.h"
+#include "ops/norm.h"
+#include "ops/rope.h"
+#include "ops/select.h"
+
+namespace lrengine {
+
+// Integer inputs of ops (ids, positions, offsets, tables) lie in backend memory: put them there with copy_to_device().
+// Calls are asynchronous on devices that are; copy_to_host() waits for what it reads.
+class Backend {
+public:
+    virtual ~Backend() = default;
+
+    virtual std::string device() const = 0;            // "cpu", "cuda:0"
+    virtual DType activation_dtype() const = 0;        // element type of Matrix activations
+    virtual bool shares_host_memory() const = 0;       // mapped files can be used as weights in place
+    virtual void* allocate(std::size_t bytes) = 0;     // 64-byte aligned; Error(kOutOfMemory)
+    virtual void deallocate(void* memory) noexcept = 0;
+    virtual void copy_to_device(void* destination, const void* source, std::size_t bytes) = 0;
+    virtual void copy_to_host(void* destination, const void* source, std::size_t bytes) = 0;
+
+    virtual void embedding(const EmbeddingArgs& args) = 0;
+    // Several products at once (q, k and v; gate and up; cross K/V of all layers): one launch, one job. They do not
+    // read each other's outputs.
+    virtual void linear(std::span<const LinearArgs> products) = 0;
+    virtual void norm(const NormArgs& args) = 0;
+    virtual void attention(const AttentionArgs& args) = 0;
+    virtual void cached_attention(const CachedAttentionArgs& args) = 0;
+    virtual void rope(const RopeArgs& args) = 0;
+    virtual void gated(const GatedArgs& args) = 0;
+    virtual void add(const AddArgs& args) = 0;
+    virtual void scatter_rows(const ScatterRowsArgs& args) = 0;
+    virtual void gather_rows(const GatherRowsArgs& args) = 0;
+    virtual void mean_pool(const MeanPoolArgs& args) = 0;
+    virtual void layer_mix(const LayerMixArgs& args) = 0;
+    virtual void mixer_attention(const MixerAttentionArgs& args) = 0;
+    virtual void top_k(const TopKArgs& args) = 0;
+    virtual void token_log_prob(const TokenLogProbArgs& args) = 0;
+
+    void linear(const LinearArgs& product) { linear(std::span(&product, 1)); }
+};
+
+// threads = 0: as many as the process may use. Instruction set chosen at run time; LRENGINE_ISA=portable|avx2|avx512 in the
+// environment lowers it (tests run all of them).
+std::unique_ptr<Backend> make_cpu_backend(int threads);
+
+// "avx512", "avx2" or "portable": what make_cpu_backend would use now.
+std::string cpu_isa();
+
+}  // namespace lrengine

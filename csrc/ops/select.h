@@ -1,0 +1,25 @@
+// From logits to candidates.
+#pragma once
+
+#include "core/tensor.h"
+
+namespace lrengine {
+
+// For each row of logits [M, V]: the k largest, in falling order (ties: the smaller id first), and log-sum-exp of the row.
+// values [M, k] float32, ids [M, k] int32, log_sum_exp [M] or null. 1 <= k <= V. A row of -inf gives log_sum_exp -inf.
+struct TopKArgs {
+    Matrix logits;
+    std::int64_t k = 1;
+    Matrix values;
+    std::int32_t* ids = nullptr;
+    float* log_sum_exp = nullptr;
+};
+
+// log_probs[m] = logits[m, ids[m]] - log_sum_exp(logits[m]); M rows.
+struct TokenLogProbArgs {
+    Matrix logits;
+    const std::int32_t* ids = nullptr;
+    float* log_probs = nullptr;
+};
+
+}  // namespace lrengine

@@ -1,0 +1,1 @@
+"""Triton kernels with plain PyTorch references; they arrive with the CUDA backend."""

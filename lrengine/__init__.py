@@ -1,0 +1,1 @@
+"""Text generation and classification for languages that large models do not speak."""
