@@ -1,0 +1,64 @@
+# make demo: set up, build, train both models small on real text, run them in the engine, show results.
+# make test: set up, build, run every check and test. Neither needs a GPU, a model hub or root.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+JOBS   ?= $(shell nproc 2>/dev/null || echo 2)
+BUILD  := build/test
+PIP    := $(BIN)/python -m pip install --disable-pip-version-check -q
+export PYTHONUNBUFFERED := 1
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+ENGINE_SOURCES := $(shell find csrc -type f 2>/dev/null) setup.py pyproject.toml
+FORMATTED      := $(shell git ls-files '*.cpp' '*.h' '*.hpp' '*.cu' '*.cuh' 2>/dev/null)
+
+.PHONY: demo test build lint test-cpp test-python test-transformers-4 format clean
+
+demo: $(VENV)/.built
+	$(BIN)/lrengine demo --out demo
+
+test: lint test-cpp test-python test-transformers-4
+
+build: $(VENV)/.built
+
+$(VENV)/.ready: requirements/build.txt requirements/train.txt
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) -r requirements/build.txt -r requirements/train.txt
+	touch $@
+
+$(VENV)/.test-ready: $(VENV)/.ready requirements/test.txt requirements/transformers-4.txt
+	$(PIP) -r requirements/test.txt
+	rm -rf $(VENV)/transformers-4
+	$(PIP) --no-deps --target $(VENV)/transformers-4 -r requirements/transformers-4.txt
+	touch $@
+
+$(VENV)/.built: $(VENV)/.ready $(ENGINE_SOURCES)
+	LRENGINE_BUILD_JOBS=$(JOBS) $(PIP) --no-build-isolation --no-deps -e .
+	touch $@
+
+lint: $(VENV)/.test-ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/clang-format --dry-run --Werror $(FORMATTED)
+
+test-cpp: $(VENV)/.test-ready
+	cmake -S csrc -B $(BUILD) -GNinja -DLRENGINE_TESTS=ON -DLRENGINE_WERROR=ON -DLRENGINE_POISON=ON \
+	    -DPython_EXECUTABLE=$(CURDIR)/$(BIN)/python
+	cmake --build $(BUILD) -j $(JOBS)
+	ctest --test-dir $(BUILD) --output-on-failure -j $(JOBS)
+
+test-python: $(VENV)/.built $(VENV)/.test-ready
+	$(BIN)/python -m pytest -q tests
+
+# The model code again, with the other supported line of transformers laid over the environment.
+test-transformers-4: $(VENV)/.built $(VENV)/.test-ready
+	PYTHONPATH=$(VENV)/transformers-4 $(BIN)/python -m pytest -q -p no:cacheprovider tests/python/test_models_*.py
+
+format: $(VENV)/.test-ready
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/clang-format -i $(FORMATTED)
+
+clean:
+	rm -rf build dist demo *.egg-info lrengine/_engine*.so
