@@ -1,0 +1,220 @@
+"""Batch-1 decode of SWCM at real dimensions: the engine against PyTorch eager, in one interleaved run.
+
+    python benchmarks/decode_latency.py WORK [--dtypes float32 bfloat16 int8] [--rounds 5] [--json OUT]
+
+Builds the model once under WORK (random weights: speed does not depend on them): XLM-R base encoder, 12 custom and 4
+normal decoder layers, width 768, vocabulary 135,359, output tied to the word embedding. Every run generates the same
+number of tokens (the end token is suppressed). A token's time is (time of N tokens - time of 1 token) / (N - 1), so it leaves the
+encoder out. Memory is the peak resident size of a fresh process that opens the model and generates once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+SOURCE, NEW_TOKENS, VOCABULARY = 64, 64, 135_359
+
+PEAK_MEMORY = """
+import json, sys, time
+started = time.perf_counter()
+import lrengine
+imported = time.perf_counter()
+engine = lrengine.Engine.load(sys.argv[1], device="cpu", threads=int(sys.argv[2]))
+opened = time.perf_counter()
+engine.generate([list(range(5, 5 + int(sys.argv[3])))], max_new_tokens=int(sys.argv[4]), suppress_tokens=[2])
+peak = next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM"))
+print(json.dumps({"import_s": imported - started, "open_s": opened - imported, "peak_mib": peak / 1024}))
+"""
+
+
+def build(folder: Path) -> None:
+    """Write the random model once."""
+    if (folder / "config.json").exists():
+        return
+    import torch
+    from transformers import XLMRobertaConfig, XLMRobertaModel
+
+    from lrengine.models import SwcmForConditionalGeneration
+
+    torch.manual_seed(0)
+    config = XLMRobertaConfig(
+        vocab_size=VOCABULARY, max_position_embeddings=514, type_vocab_size=1, layer_norm_eps=1e-5
+    )
+    encoder = XLMRobertaModel(config, add_pooling_layer=False)
+    model = SwcmForConditionalGeneration.from_encoder(
+        encoder, normal_layer_interval=3, normal_after_last=True, sharing="init", tie_word_embeddings=True
+    )
+    model.save_pretrained(folder)
+
+
+def weight_bytes(folder: Path) -> int:
+    return sum(file.stat().st_size for file in folder.glob("*.safetensors"))
+
+
+def read_bandwidth(threads: int) -> float:
+    """Bytes a second of summing an array of 1 GiB with `threads` threads; best of five."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    data = np.ones(1 << 28, np.float32)
+    parts = np.array_split(data, threads)
+    with ThreadPoolExecutor(threads) as pool:
+        times = []
+        for _ in range(5):
+            started = time.perf_counter()
+            list(pool.map(np.max, parts))
+            times.append(time.perf_counter() - started)
+    return data.nbytes / min(times)
+
+
+def token_ms(generate: Callable[[int], None], rounds: int) -> list[float]:
+    """One figure a round."""
+    figures = []
+    for _ in range(rounds):
+        started = time.perf_counter()
+        generate(1)
+        first = time.perf_counter() - started
+        started = time.perf_counter()
+        generate(NEW_TOKENS)
+        figures.append((time.perf_counter() - started - first) / (NEW_TOKENS - 1) * 1e3)
+    return figures
+
+
+def torch_eager(folder: Path, threads: int) -> Callable[[int], None]:
+    import torch
+
+    from lrengine.models import SwcmForConditionalGeneration
+
+    torch.set_num_threads(threads)
+    model = SwcmForConditionalGeneration.from_pretrained(folder).eval()
+    source = torch.arange(5, 5 + SOURCE)[None]
+
+    def generate(count: int) -> None:
+        with torch.no_grad():
+            model.generate(
+                input_ids=source,
+                max_new_tokens=count,
+                min_new_tokens=count,
+                num_beams=1,
+                do_sample=False,
+                suppress_tokens=[2],
+            )
+
+    return generate
+
+
+def engine(folder: Path, threads: int) -> Callable[[int], None]:
+    import lrengine
+
+    loaded = lrengine.Engine.load(folder, device="cpu", threads=threads)
+    source = [list(range(5, 5 + SOURCE))]
+
+    def generate(count: int) -> None:
+        loaded.generate(source, max_new_tokens=count, suppress_tokens=[2])
+
+    return generate
+
+
+def step_bytes(folder: Path) -> int:
+    """Weight bytes that one decode step reads: decoder layers (less cross K and V) and the output projection."""
+    from lrengine.safetensors_io import read_header
+
+    total = 0
+    for file in folder.glob("*.safetensors"):
+        for name, record in read_header(file).items():
+            decoder = name.startswith("decoder.") and not any(
+                f"cross_attention.{part}" in name for part in ("k_proj", "v_proj")
+            )
+            if decoder or name.startswith("encoder.embeddings.word_embeddings"):
+                total += record.end - record.begin
+    return total
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("work", type=Path)
+    parser.add_argument("--dtypes", nargs="+", default=["float32", "bfloat16", "int8"])
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--json", type=Path)
+    args = parser.parse_args()
+
+    folders = {"float32": args.work / "swcm-base"}
+    build(folders["float32"])
+    for dtype in set(args.dtypes) - {"float32"}:
+        folders[dtype] = args.work / f"swcm-base-{dtype}"
+        if not folders[dtype].exists():
+            command = ["quantize", str(folders["float32"]), str(folders[dtype]), "--dtype", dtype]
+            subprocess.run([sys.executable, "-m", "lrengine", *command], check=True)
+
+    runs = {"torch eager float32": torch_eager(folders["float32"], args.threads)}
+    runs |= {f"lrengine {dtype}": engine(folders[dtype], args.threads) for dtype in args.dtypes}
+    for generate in runs.values():
+        generate(4)
+    figures: dict[str, list[float]] = {name: [] for name in runs}
+    bandwidths = []
+    for _ in range(args.rounds):
+        bandwidths.append(read_bandwidth(args.threads))
+        for name, generate in runs.items():
+            figures[name] += token_ms(generate, 1)
+
+    bandwidth = statistics.median(bandwidths)
+    reference = statistics.median(figures["torch eager float32"])
+    rows = []
+    for name, values in figures.items():
+        dtype = name.split()[-1]
+        row = {
+            "name": name,
+            "ms_per_token": statistics.median(values),
+            "spread_ms": [min(values), max(values)],
+            "speedup": reference / statistics.median(values),
+            "floor_ms": step_bytes(folders[dtype]) / bandwidth * 1e3,
+        }
+        if name.startswith("lrengine"):
+            command = [
+                sys.executable,
+                "-c",
+                PEAK_MEMORY,
+                str(folders[dtype]),
+                str(args.threads),
+                str(SOURCE),
+                str(NEW_TOKENS),
+            ]
+            row |= json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+            row["weights_mib"] = weight_bytes(folders[dtype]) / 2**20
+        rows.append(row)
+    report = {
+        "machine": platform.processor() or platform.machine(),
+        "threads": args.threads,
+        "source": SOURCE,
+        "new_tokens": NEW_TOKENS,
+        "read_bandwidth_gb_s": bandwidth / 1e9,
+        "rows": rows,
+    }
+    for row in rows:
+        low, high = row["spread_ms"]
+        memory = (
+            f"  peak {row['peak_mib']:.0f} MiB of {row['weights_mib']:.0f} weights, open {row['open_s']:.3f} s"
+            if "peak_mib" in row
+            else ""
+        )
+        print(
+            f"{row['name']:22} {row['ms_per_token']:7.2f} ms a token ({low:.2f} to {high:.2f}), "
+            f"{row['speedup']:.2f}x, floor {row['floor_ms']:.1f}{memory}"
+        )
+    if args.json:
+        args.json.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
