@@ -1,0 +1,49 @@
+#include "models/attention_block.h"
+
+#include <array>
+#include <cmath>
+
+namespace lrengine {
+
+AttentionShape multi_head(std::int64_t heads, std::int64_t head_dim) {
+    return {heads, heads, head_dim, static_cast<float>(1.0 / std::sqrt(static_cast<double>(head_dim)))};
+}
+
+AttentionWeights load_attention(WeightLoader& loader, const AttentionNames& names, const AttentionShape& shape,
+                                std::int64_t width, Bias bias) {
+    return {.query = load_dense(loader, names.query, shape.query_width(), width, bias),
+            .key = load_dense(loader, names.key, shape.key_width(), width, bias),
+            .value = load_dense(loader, names.value, shape.key_width(), width, bias),
+            .out = load_dense(loader, names.out, width, shape.query_width(), bias)};
+}
+
+Heads project_heads(const Workspace& work, const Matrix& x, const AttentionWeights& weights,
+                    const AttentionShape& shape) {
+    const Heads heads{work.matrix(x.rows, shape.query_width()), work.matrix(x.rows, shape.key_width()),
+                      work.matrix(x.rows, shape.key_width())};
+    const std::array products{product(x, weights.query, heads.query), product(x, weights.key, heads.key),
+                              product(x, weights.value, heads.value)};
+    work.backend.linear(products);
+    return heads;
+}
+
+void attend_within(const Workspace& work, const Matrix& x, const AttentionWeights& weights, const AttentionShape& shape,
+                   const Packing& sequences, const RelativeBias& bias, const Matrix& residual, const Matrix& out) {
+    const Heads heads = project_heads(work, x, weights, shape);
+    const Matrix mixed = work.matrix(x.rows, shape.query_width());
+    work.backend.attention({.q = heads.query,
+                            .k = heads.key,
+                            .v = heads.value,
+                            .out = mixed,
+                            .queries = sequences,
+                            .keys = sequences,
+                            .heads = shape.heads,
+                            .kv_heads = shape.kv_heads,
+                            .head_dim = shape.head_dim,
+                            .scale = shape.scale,
+                            .causal = false,
+                            .bias = bias});
+    work.backend.linear(product(mixed, weights.out, out, residual));
+}
+
+}  // namespace lrengine

@@ -1,0 +1,55 @@
+// A multilingual encoder over packed sources: ids in, layer states out.
+#pragma once
+
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "models/config.h"
+#include "models/packing.h"
+
+namespace lrengine {
+
+class WeightLoader;
+class WeightStorage;
+
+enum class KeepStates { kLast, kAll };
+
+// Immutable; one object serves many threads.
+class Encoder {
+public:
+    explicit Encoder(const EncoderConfig& config) : config_(config) {}
+    virtual ~Encoder() = default;
+
+    const EncoderConfig& config() const { return config_; }
+    virtual const Weight& word_embeddings() const = 0;
+
+    // Layer states [M, D] of all sources, packed as `rows` says (its lengths are those of `sources`): L of them, or the
+    // last one alone. They are transformers' `hidden_states[1:]`: with a final norm, the last state is after it. Ids
+    // and lengths have been checked. The states lie in the arena's current scope.
+    std::vector<Matrix> run(const Workspace& work, std::span<const TokenSpan> sources, const PackedRows& rows,
+                            KeepStates keep) const;
+
+protected:
+    // Position ids of one source, appended to `positions`. Pad tokens take the pad's own position where the first
+    // position is after it, as transformers counts.
+    void append_positions(TokenSpan source, std::vector<std::int32_t>& positions) const;
+
+private:
+    // Writes the embedding of the packed ids. positions: [M].
+    virtual void embed(const Workspace& work, const std::int32_t* ids, const std::int32_t* positions,
+                       const Matrix& out) const = 0;
+    // One layer; out may be x.
+    virtual void run_layer(const Workspace& work, std::int64_t layer, const Matrix& x, const Packing& sequences,
+                           const Matrix& out) const = 0;
+    // The final norm, in place; nothing by default.
+    virtual void finish(const Workspace& work, const Matrix& last) const;
+
+    EncoderConfig config_;
+};
+
+// The encoder under the tensor names "encoder.*".
+std::unique_ptr<Encoder> load_encoder(const EncoderConfig& config, WeightLoader& loader, Backend& backend,
+                                      WeightStorage& storage);
+
+}  // namespace lrengine
