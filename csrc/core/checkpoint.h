@@ -1,4 +1,5 @@
-// A directory of safetensors files (one, or sharded through an index), memory-mapped and checked before anything is read.
+// A directory of safetensors files (one, or sharded through an index), memory-mapped and checked before anything is
+// read.
 #pragma once
 
 #include <cstdint>
@@ -20,8 +21,8 @@ struct TensorRecord {
     std::size_t bytes = 0;
 };
 
-// Opens `model.safetensors`, or `model.safetensors.index.json` with its shards. Throws Error(kModelFile) naming the file, the
-// tensor, what was found and what was expected (BAD_INPUTS 1 to 4, 7). Files must not change while mapped.
+// Opens `model.safetensors`, or `model.safetensors.index.json` with its shards. Throws Error(kModelFile) naming the
+// file, the tensor, what was found and what was expected (BAD_INPUTS 1 to 4, 7). Files must not change while mapped.
 class Checkpoint {
 public:
     static Checkpoint open(const std::filesystem::path& directory);

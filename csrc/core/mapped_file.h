@@ -1,0 +1,29 @@
+// A file in memory, read-only, without a copy.
+#pragma once
+
+#include <cstddef>
+#include <filesystem>
+#include <span>
+
+namespace lrengine {
+
+// The bytes must not change while they are mapped (a file cut meanwhile ends the process with SIGBUS): replace model
+// files by renaming new ones over them.
+class MappedFile {
+public:
+    // Throws Error(kModelFile) for anything but a readable, non-empty regular file.
+    static MappedFile open(const std::filesystem::path& path);
+    MappedFile(MappedFile&& other) noexcept;
+    MappedFile& operator=(MappedFile&& other) noexcept;
+    ~MappedFile();
+
+    std::span<const std::byte> bytes() const { return {data_, size_}; }
+
+private:
+    MappedFile(const std::byte* data, std::size_t size) : data_(data), size_(size) {}
+
+    const std::byte* data_ = nullptr;
+    std::size_t size_ = 0;
+};
+
+}  // namespace lrengine
