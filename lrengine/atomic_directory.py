@@ -1,0 +1,83 @@
+"""A directory that appears whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from lrengine.errors import ModelFileError
+
+
+@contextmanager
+def atomic_directory(destination: Path, force: bool = False) -> Iterator[Path]:
+    """Yields an empty directory beside `destination`; when the block ends well, it is flushed to disk and renamed.
+
+    A failed block leaves nothing new and everything old. An existing `destination` is refused unless `force`, and even
+    then it must be empty or a model directory (one with config.json), so that a mistyped path costs nobody his files.
+    """
+    destination = _absolute(destination)
+    _check_free(destination, force)
+    try:
+        destination.parent.mkdir(parents=True, exist_ok=True)
+        partial = destination.parent / f".{destination.name}.{uuid.uuid4().hex[:8]}.partial"
+        partial.mkdir()
+    except OSError as error:
+        raise ModelFileError(f"{destination}: cannot be created: {error}") from error
+    try:
+        yield partial
+        _flush(partial)
+        _check_free(destination, force)
+        _move(partial, destination)
+    except OSError as error:
+        raise ModelFileError(f"{destination}: writing it failed: {error}") from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _absolute(path: Path) -> Path:
+    """Without following the last part, which may be a link that must not be replaced."""
+    return path.resolve() if path.name in ("", "..") else path.parent.resolve() / path.name
+
+
+def _check_free(destination: Path, force: bool) -> None:
+    if not os.path.lexists(destination):
+        return
+    if not force:
+        raise ModelFileError(f"{destination}: exists already; --force replaces it")
+    is_model = (destination / "config.json").is_file()
+    if destination.is_symlink() or not destination.is_dir() or not (is_model or not any(destination.iterdir())):
+        raise ModelFileError(f"{destination}: is not a model directory (no config.json), so it is not replaced")
+
+
+def _flush(directory: Path) -> None:
+    """To the disk before the rename: a crash right after it must not find empty files under the final name."""
+    for path in [directory, *directory.rglob("*")]:
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _move(partial: Path, destination: Path) -> None:
+    replaced = partial.with_suffix(".replaced")
+    had_one = destination.exists()
+    if had_one:
+        destination.rename(replaced)
+    try:
+        partial.rename(destination)
+    except OSError:
+        if had_one:
+            replaced.rename(destination)
+        raise
+    descriptor = os.open(destination.parent, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    if had_one:
+        shutil.rmtree(replaced, ignore_errors=True)

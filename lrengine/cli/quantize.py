@@ -1,0 +1,26 @@
+"""`lrengine quantize SRC DST --dtype int8`"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from lrengine.quantize import DTYPES, quantize
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("source", type=Path, metavar="SRC", help="a model directory")
+    parser.add_argument("destination", type=Path, metavar="DST", help="the directory to write; must not exist")
+    parser.add_argument("--dtype", choices=DTYPES, default="int8", help="type of the weights (default: %(default)s)")
+    parser.add_argument("--force", action="store_true", help="replace DST if it is a model directory")
+
+
+def run(args: argparse.Namespace) -> int:
+    quantize(args.source, args.destination, args.dtype, args.force)
+    before, after = (_weight_bytes(path) for path in (args.source, args.destination))
+    print(f"{args.destination}: {after / 1e6:.1f} MB of {args.dtype} weights, {before / 1e6:.1f} MB before")
+    return 0
+
+
+def _weight_bytes(directory: Path) -> int:
+    return sum(path.stat().st_size for path in directory.glob("*.safetensors"))
