@@ -1,0 +1,75 @@
+// Decoding as a resumable object: one step is one token for every unfinished row.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "decode/options.h"
+#include "models/generator.h"
+
+namespace lrengine {
+
+class Backend;
+
+enum class FinishReason {
+    kStop,       // an end token, or the stop hook
+    kLength,     // max_new_tokens, or the model's longest length
+    kCancelled,  // the search was not run to its end
+};
+
+// One answer. `tokens` are the generated ones without forced tokens and without the end token.
+struct Hypothesis {
+    std::vector<std::int32_t> tokens;
+    // log p(token | everything before) under the model itself, before penalties, temperature and filters; when the row
+    // ended with an end token, that token's is the last.
+    std::vector<float> token_log_probs;
+    FinishReason finish_reason = FinishReason::kCancelled;
+
+    double score() const;  // sum of token_log_probs
+};
+
+// Looks at the tokens generated for a row (never the end token); true ends the row with kStop.
+using StopHook = std::function<bool(std::span<const std::int32_t> generated)>;
+
+struct SearchRequest {
+    std::span<const GenerationSource> sources;  // used until the first step has returned
+    std::span<const std::int64_t> limits;       // most new tokens of each source, 1 to options.max_new_tokens
+    GenerationOptions options;                  // validated; with a seed when do_sample is set
+    std::vector<std::int32_t> end_tokens;
+    StopHook stop;  // may be empty
+};
+
+// Not thread-safe, but for cancel().
+class Search {
+public:
+    virtual ~Search() = default;
+
+    bool done() const { return cancelled_ || finished(); }
+    // Does nothing when done.
+    void step();
+    // From any thread; takes effect before the next step.
+    void cancel() { cancelled_ = true; }
+    // What there is of the answers: one list a source, best first, num_return_sequences long. Unfinished rows are
+    // kCancelled.
+    virtual std::vector<std::vector<Hypothesis>> results() const = 0;
+
+protected:
+    virtual bool finished() const = 0;
+    virtual void advance() = 0;
+
+private:
+    std::atomic<bool> cancelled_ = false;
+};
+
+// Beam search when num_beams > 1, otherwise greedy or sampling. The backend and the generator outlive the search.
+std::unique_ptr<Search> start_search(const Generator& generator, Backend& backend, const SearchRequest& request);
+
+// The random stream of each source: from its own ids and, among equal sources, its number; so that it is the same in
+// any batch.
+std::vector<std::uint64_t> source_streams(std::span<const GenerationSource> sources);
+
+}  // namespace lrengine
