@@ -1,0 +1,96 @@
+// A loaded model on a device, and the requests it answers. Immutable after load(); any number of threads may call it.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "core/dtype.h"
+#include "decode/search.h"
+#include "models/model.h"
+
+namespace lrengine {
+
+using Ids = std::vector<std::int32_t>;
+
+struct EngineOptions {
+    std::string device = "auto";                  // "auto", "cpu"; "cuda" needs a build with that backend
+    std::optional<DType> dtype;                   // what matrices are computed from; nullopt: as stored
+    int threads = 0;                              // 0: as many as the process may use
+    std::function<void(const std::string&)> log;  // told once a load what "auto" chose; may be empty
+};
+
+// One input. `prompt`: layer_fusion only. `prefix`: target tokens to start from.
+struct Input {
+    Ids source;
+    Ids prompt;
+    Ids prefix;
+};
+
+class Session;
+
+class Engine : public std::enable_shared_from_this<Engine> {
+public:
+    // Throws Error(kModelFile | kUnsupported | kOutOfMemory | kDevice | kInvalidArgument).
+    static std::shared_ptr<Engine> load(const std::filesystem::path& directory, const EngineOptions& options);
+
+    const ModelConfig& config() const { return model_->config(); }
+    const EncoderConfig& encoder() const { return model_->encoder(); }
+    std::string device() const { return backend_->device(); }
+    DType dtype() const { return model_->weight_dtype(); }
+    std::size_t weight_bytes() const { return model_->weight_bytes(); }
+    std::int64_t target_vocab_size() const;  // 0 for classifiers
+
+    // Every method below throws Error(kInvalidArgument) naming the input when ids are outside the vocabulary or longer
+    // than the model's positions, and leaves the engine usable.
+
+    // Starts a request; nothing is computed before Session::step(). A row that reaches the model's longest length
+    // before max_new_tokens ends there.
+    std::unique_ptr<Session> start(std::vector<Input> inputs, GenerationOptions options, StopHook stop) const;
+
+    // Log-probability of every target token, after the prefix (one vector an input).
+    std::vector<std::vector<float>> score(const std::vector<Input>& inputs, const std::vector<Ids>& targets) const;
+
+    // Log-probabilities [B, labels] of a classifier.
+    std::vector<std::vector<float>> classify(const std::vector<Ids>& sources) const;
+
+    // One packed array a source: kLast, kFused [S, D], kAll [L, S, D], kWeights [S, L].
+    std::vector<std::vector<float>> encode(const std::vector<Ids>& sources, EncodeOutput output) const;
+
+private:
+    friend class Session;
+    Engine(std::shared_ptr<Backend> backend, std::unique_ptr<Model> model);
+
+    const Generator& generator() const;
+    Ids forced_tokens(const Input& input) const;
+    std::int64_t prefill_length(const Input& input) const;
+    void check_source(const Ids& source, std::size_t index) const;
+    void check_input(const Input& input, std::size_t index) const;
+
+    std::shared_ptr<Backend> backend_;
+    std::unique_ptr<Model> model_;
+};
+
+// The state of one generate request: its ids, caches and search. One thread at a time, but for cancel(). Keeps the
+// engine.
+class Session {
+public:
+    Session(std::shared_ptr<const Engine> engine, std::vector<Input> inputs, GenerationOptions options, StopHook stop);
+
+    bool done() const { return !search_ || search_->done(); }
+    void step();
+    void cancel();
+    std::vector<std::vector<Hypothesis>> results() const;
+
+private:
+    std::shared_ptr<const Engine> engine_;
+    std::vector<Input> inputs_;
+    std::vector<Ids> forced_;
+    std::unique_ptr<Search> search_;  // null for a request without inputs
+};
+
+}  // namespace lrengine
