@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstdint>
 #include <string>
 #include <system_error>
 #include <utility>
@@ -37,7 +38,7 @@ private:
     fail(ErrorCode::kModelFile, path.string() + ": found " + found + ", expected a readable file");
 }
 
-std::string system_message() { return "\"" + std::generic_category().message(errno) + "\""; }
+std::string system_message() { return std::generic_category().message(errno); }
 
 }  // namespace
 
@@ -51,7 +52,15 @@ MappedFile MappedFile::open(const std::filesystem::path& path) {
     const auto size = static_cast<std::size_t>(status.st_size);
     void* data = ::mmap(nullptr, size, PROT_READ, MAP_PRIVATE, descriptor.number(), 0);
     if (data == MAP_FAILED) refuse(path, system_message());
+    ::madvise(data, size, MADV_WILLNEED);  // everything is read soon; a hint, so its failure does not matter
     return {static_cast<const std::byte*>(data), size};
+}
+
+void MappedFile::release(std::span<const std::byte> part) {
+    static const auto page = static_cast<std::uintptr_t>(::sysconf(_SC_PAGESIZE));
+    const auto begin = (reinterpret_cast<std::uintptr_t>(part.data()) + page - 1) / page * page;
+    const auto end = (reinterpret_cast<std::uintptr_t>(part.data()) + part.size()) / page * page;
+    if (begin < end) ::madvise(reinterpret_cast<void*>(begin), end - begin, MADV_DONTNEED);
 }
 
 MappedFile::MappedFile(MappedFile&& other) noexcept

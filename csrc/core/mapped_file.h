@@ -19,6 +19,10 @@ public:
 
     std::span<const std::byte> bytes() const { return {data_, size_}; }
 
+    // Says that a part of some mapping was read for the last time: its whole pages stop counting as this process's
+    // memory (they would be read again if it was not so).
+    static void release(std::span<const std::byte> part);
+
 private:
     MappedFile(const std::byte* data, std::size_t size) : data_(data), size_(size) {}
 

@@ -5,20 +5,23 @@
 #include <optional>
 #include <set>
 #include <string>
+#include <vector>
 
 #include "core/checkpoint.h"
 #include "core/tensor.h"
+#include "core/thread_pool.h"
 #include "core/weight_storage.h"
 
 namespace lrengine {
 
 class Backend;
 
-// `target` is the element type matrices are computed from: nullopt keeps the stored one. A matrix whose stored type is the
-// target stays in the mapping on a CPU backend (no copy); any other is converted into `storage`. Vectors become float32.
-// kInt8 target: symmetric per row, scale = max|row| / 127, round to nearest even, as `lrengine quantize` writes it
-// (`NAME` int8 [N, K] with `NAME_scale` float32 [N]). Throws Error(kModelFile) for a missing tensor, a wrong shape or type,
-// NaN or Inf. The same name asked twice gives the same memory.
+// `target` is the element type matrices are computed from: nullopt keeps the stored one. A matrix whose stored type is
+// the target stays in the mapping on a CPU backend (no copy); any other is converted into `storage`. Vectors become
+// float32. kInt8 target: symmetric per row, scale = max|row| / 127, round to nearest even, as `lrengine quantize`
+// writes it
+// (`NAME` int8 [N, K] with `NAME_scale` float32 [N]). Throws Error(kModelFile) for a missing tensor, a wrong shape or
+// type, NaN or Inf. The same name asked twice gives the same memory.
 class WeightLoader {
 public:
     WeightLoader(const Checkpoint& checkpoint, Backend& backend, WeightStorage& storage, std::optional<DType> target);
@@ -35,17 +38,37 @@ public:
 
     // A name that may be in the file but is not needed (an alias, a buffer).
     void ignore(const std::string& name);
-    // Throws Error(kModelFile) listing tensors that nobody asked for: the file is of another model than the config says.
+    // Throws Error(kModelFile) listing tensors that nobody asked for: the file is of another model than the config
+    // says.
     void check_all_used() const;
 
 private:
-    const TensorRecord& require(const std::string& name, std::int64_t rows, std::int64_t cols);
+    const TensorRecord& require(const std::string& name);
+    const TensorRecord& require_matrix(const std::string& name, std::int64_t rows, std::int64_t cols);
+    void check_values(const TensorRecord& record);
+    bool usable_in_place(const TensorRecord& record) const;
+
+    // Backend memory with the stored bytes: the mapping itself where that can be.
+    const void* place(const TensorRecord& record);
+    // New backend memory that `fill` writes, through host memory where the backend has its own.
+    template <typename Fill>
+    const void* produce(std::size_t bytes, Fill&& fill);
+    // Calls body(row, values) for every row as checked float32, on several threads.
+    template <typename Body>
+    void for_float_rows(const TensorRecord& record, const Body& body);
+
+    std::vector<float> row_scales(const TensorRecord& matrix);
+    const float* place_scales(const std::vector<float>& scales);
+    const void* convert(const TensorRecord& record, DType dtype);
+    Weight quantize(const TensorRecord& record);
+    Weight load(const TensorRecord& record, std::optional<DType> target);
 
     const Checkpoint& checkpoint_;
     Backend& backend_;
     WeightStorage& storage_;
     std::optional<DType> target_;
     std::set<std::string> used_;
+    ThreadPool pool_;
 };
 
 }  // namespace lrengine

@@ -1,0 +1,276 @@
+#include "core/weight_loader.h"
+
+#include <sched.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <utility>
+
+#include "core/error.h"
+#include "core/mapped_file.h"
+#include "core/weight_convert.h"
+#include "ops/backend.h"
+
+namespace lrengine {
+
+namespace {
+
+constexpr std::int64_t kGrain = std::int64_t{1} << 16;  // elements a thread takes at least
+constexpr int kMostThreads = 8;                         // reading memory does not get faster with more
+
+// Processors this process may run on: not all of the machine's in a container.
+int loading_threads() {
+    cpu_set_t set;
+    CPU_ZERO(&set);
+    const int count = ::sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
+    return std::clamp(count, 1, kMostThreads);
+}
+
+std::string shape_text(const std::vector<std::int64_t>& shape) {
+    std::string text = "[";
+    for (const std::int64_t dimension : shape) text += (text.size() > 1 ? ", " : "") + std::to_string(dimension);
+    return text + "]";
+}
+
+std::int64_t elements_of(const TensorRecord& record) {
+    return static_cast<std::int64_t>(record.bytes / size_of(record.dtype));
+}
+
+[[noreturn]] void refuse(const TensorRecord& record, const std::string& found, const std::string& expected) {
+    fail(ErrorCode::kModelFile, record.file + ": " + record.name + ": found " + found + ", expected " + expected);
+}
+
+void require_float(const TensorRecord& record, const std::string& expected = "float32, bfloat16 or float16") {
+    if (!is_weight_float(record.dtype)) refuse(record, std::string(name_of(record.dtype)), expected);
+}
+
+[[noreturn]] void refuse_values(const TensorRecord& record) {
+    refuse(record, record.dtype == DType::kInt8 ? "-128" : "NaN or Inf",
+           record.dtype == DType::kInt8 ? "values from -127 to 127" : "finite numbers");
+}
+
+void forget(const TensorRecord& record) {
+    MappedFile::release({static_cast<const std::byte*>(record.data), record.bytes});
+}
+
+}  // namespace
+
+WeightLoader::WeightLoader(const Checkpoint& checkpoint, Backend& backend, WeightStorage& storage,
+                           std::optional<DType> target)
+    : checkpoint_(checkpoint), backend_(backend), storage_(storage), target_(target), pool_(loading_threads()) {
+    if (target && !is_weight_float(*target) && *target != DType::kInt8) {
+        fail(ErrorCode::kInvalidArgument,
+             "dtype: found \"" + std::string(name_of(*target)) + "\", expected float32, bfloat16, float16 or int8");
+    }
+}
+
+bool WeightLoader::has(const std::string& name) const { return checkpoint_.find(name) != nullptr; }
+
+const TensorRecord& WeightLoader::require(const std::string& name) {
+    const TensorRecord* record = checkpoint_.find(name);
+    if (record == nullptr) {
+        const std::vector<std::string> names = checkpoint_.names();
+        fail(ErrorCode::kModelFile, checkpoint_.find(names.front())->file + ": found no tensor " + name +
+                                        ", expected it from what config.json says");
+    }
+    used_.insert(name);
+    return *record;
+}
+
+const TensorRecord& WeightLoader::require_matrix(const std::string& name, std::int64_t rows, std::int64_t cols) {
+    const TensorRecord& record = require(name);
+    const std::vector<std::int64_t> expected{rows, cols};
+    if (record.shape != expected) refuse(record, "shape " + shape_text(record.shape), shape_text(expected));
+    return record;
+}
+
+void WeightLoader::check_values(const TensorRecord& record) {
+    pool_.run(elements_of(record), kGrain, [&](std::int64_t begin, std::int64_t end) {
+        const char* data =
+            static_cast<const char*>(record.data) + static_cast<std::size_t>(begin) * size_of(record.dtype);
+        if (!values_are_sound(data, record.dtype, end - begin)) refuse_values(record);
+    });
+}
+
+bool WeightLoader::usable_in_place(const TensorRecord& record) const {
+    // The format does not promise that a tensor begins at a multiple of its element size.
+    return backend_.shares_host_memory() && reinterpret_cast<std::uintptr_t>(record.data) % size_of(record.dtype) == 0;
+}
+
+const void* WeightLoader::place(const TensorRecord& record) {
+    check_values(record);
+    if (usable_in_place(record)) return record.data;
+    void* memory = storage_.allocate(record.bytes);
+    backend_.copy_to_device(memory, record.data, record.bytes);
+    forget(record);
+    return memory;
+}
+
+template <typename Fill>
+const void* WeightLoader::produce(std::size_t bytes, Fill&& fill) {
+    void* memory = storage_.allocate(bytes);
+    if (backend_.shares_host_memory()) {
+        fill(memory);
+    } else {
+        std::vector<std::byte> host(bytes);
+        fill(host.data());
+        backend_.copy_to_device(memory, host.data(), bytes);
+    }
+    return memory;
+}
+
+std::vector<float> WeightLoader::row_scales(const TensorRecord& matrix) {
+    const TensorRecord& record = require(matrix.name + "_scale");
+    require_float(record);
+    if (record.shape != std::vector<std::int64_t>{matrix.shape[0]}) {
+        refuse(record, "shape " + shape_text(record.shape), "[" + std::to_string(matrix.shape[0]) + "]");
+    }
+    check_values(record);
+    std::vector<float> scales(static_cast<std::size_t>(matrix.shape[0]));
+    to_float(record.data, record.dtype, scales);
+    for (const float scale : scales) {
+        if (scale < 0.0f) refuse(record, "scale " + std::to_string(scale), "scales of 0 or more");
+    }
+    return scales;
+}
+
+const float* WeightLoader::place_scales(const std::vector<float>& scales) {
+    const std::size_t bytes = scales.size() * sizeof(float);
+    return static_cast<const float*>(produce(bytes, [&](void* memory) { std::memcpy(memory, scales.data(), bytes); }));
+}
+
+template <typename Body>
+void WeightLoader::for_float_rows(const TensorRecord& record, const Body& body) {
+    const std::int64_t rows = record.shape[0], cols = record.shape[1];
+    const bool quantized = record.dtype == DType::kInt8;
+    const std::vector<float> scales = quantized ? row_scales(record) : std::vector<float>();
+    const std::size_t row_bytes = static_cast<std::size_t>(cols) * size_of(record.dtype);
+    pool_.run(rows, std::max<std::int64_t>(1, kGrain / cols), [&](std::int64_t begin, std::int64_t end) {
+        std::vector<float> values(static_cast<std::size_t>(cols));
+        for (std::int64_t row = begin; row < end; ++row) {
+            const char* stored = static_cast<const char*>(record.data) + static_cast<std::size_t>(row) * row_bytes;
+            if (!values_are_sound(stored, record.dtype, cols)) refuse_values(record);
+            if (quantized) {
+                const float scale = scales[static_cast<std::size_t>(row)];
+                dequantize_row(reinterpret_cast<const std::int8_t*>(stored), scale, values);
+            } else {
+                to_float(stored, record.dtype, values);
+            }
+            body(row, std::span<const float>(values));
+        }
+    });
+}
+
+const void* WeightLoader::convert(const TensorRecord& record, DType dtype) {
+    const auto cols = static_cast<std::size_t>(record.shape[1]);
+    const std::size_t row_bytes = cols * size_of(dtype);
+    return produce(static_cast<std::size_t>(record.shape[0]) * row_bytes, [&](void* memory) {
+        for_float_rows(record, [&](std::int64_t row, std::span<const float> values) {
+            char* destination = static_cast<char*>(memory) + static_cast<std::size_t>(row) * row_bytes;
+            from_float(values, dtype, destination);
+            if (!values_are_sound(destination, dtype, record.shape[1])) {
+                refuse(record, "a value too large for " + std::string(name_of(dtype)), "values that fit");
+            }
+        });
+    });
+}
+
+Weight WeightLoader::quantize(const TensorRecord& record) {
+    const std::int64_t rows = record.shape[0], cols = record.shape[1];
+    std::vector<float> scales(static_cast<std::size_t>(rows));
+    Weight weight{.dtype = DType::kInt8, .rows = rows, .cols = cols};
+    weight.data = produce(record.bytes / size_of(record.dtype), [&](void* memory) {
+        for_float_rows(record, [&](std::int64_t row, std::span<const float> values) {
+            scales[static_cast<std::size_t>(row)] =
+                quantize_row(values, static_cast<std::int8_t*>(memory) + row * cols);
+        });
+    });
+    weight.scales = place_scales(scales);
+    return weight;
+}
+
+Weight WeightLoader::load(const TensorRecord& record, std::optional<DType> target) {
+    const DType dtype = target.value_or(record.dtype);
+    Weight weight{.dtype = dtype, .rows = record.shape[0], .cols = record.shape[1]};
+    if (dtype == record.dtype) {
+        if (dtype == DType::kInt8) weight.scales = place_scales(row_scales(record));
+        weight.data = place(record);
+        return weight;
+    }
+    if (dtype == DType::kInt8) {
+        weight = quantize(record);
+    } else {
+        weight.data = convert(record, dtype);
+    }
+    forget(record);
+    return weight;
+}
+
+Weight WeightLoader::matrix(const std::string& name, std::int64_t rows, std::int64_t cols) {
+    const TensorRecord& record = require_matrix(name, rows, cols);
+    if (record.dtype != DType::kInt8) require_float(record, "float32, bfloat16, float16 or int8");
+    const auto known = storage_.matrices.find(name);
+    if (known != storage_.matrices.end()) {
+        if (record.dtype == DType::kInt8) used_.insert(name + "_scale");
+        return known->second;
+    }
+    return storage_.matrices[name] = load(record, target_);
+}
+
+Weight WeightLoader::table(const std::string& name, std::int64_t rows, std::int64_t cols) {
+    const TensorRecord& record = require_matrix(name, rows, cols);
+    require_float(record);
+    const std::string key = name + " (table)";
+    const auto known = storage_.matrices.find(key);
+    if (known != storage_.matrices.end()) return known->second;
+    return storage_.matrices[key] = load(record, target_ == DType::kInt8 ? std::nullopt : target_);
+}
+
+Vector WeightLoader::vector(const std::string& name, std::int64_t size) {
+    const TensorRecord& record = require(name);
+    require_float(record);
+    if (elements_of(record) != size) {
+        refuse(record, "shape " + shape_text(record.shape), std::to_string(size) + " elements");
+    }
+    const auto known = storage_.vectors.find(name);
+    if (known != storage_.vectors.end()) return known->second;
+    Vector vector{.size = size};
+    if (record.dtype == DType::kFloat32) {
+        vector.data = static_cast<const float*>(place(record));
+    } else {
+        check_values(record);
+        vector.data =
+            static_cast<const float*>(produce(static_cast<std::size_t>(size) * sizeof(float), [&](void* memory) {
+                to_float(record.data, record.dtype, {static_cast<float*>(memory), static_cast<std::size_t>(size)});
+            }));
+        forget(record);
+    }
+    return storage_.vectors[name] = vector;
+}
+
+Vector WeightLoader::optional_vector(const std::string& name, std::int64_t size) {
+    return has(name) ? vector(name, size) : Vector{};
+}
+
+void WeightLoader::ignore(const std::string& name) {
+    used_.insert(name);
+    used_.insert(name + "_scale");
+}
+
+void WeightLoader::check_all_used() const {
+    constexpr std::size_t kShown = 8;
+    std::vector<std::string> unused;
+    for (std::string& name : checkpoint_.names()) {
+        if (!used_.contains(name)) unused.push_back(std::move(name));
+    }
+    if (unused.empty()) return;
+    std::string shown;
+    for (std::size_t i = 0; i < std::min(kShown, unused.size()); ++i) shown += (i == 0 ? "" : ", ") + unused[i];
+    if (unused.size() > kShown) shown += ", ...";
+    fail(ErrorCode::kModelFile, checkpoint_.find(unused.front())->file + ": found " + std::to_string(unused.size()) +
+                                    " tensors that the model of config.json does not have (" + shown +
+                                    "), expected none");
+}
+
+}  // namespace lrengine
