@@ -1,0 +1,79 @@
+// One forward pass of a decoder: which rows it feeds, and how they see their own past and their source.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "models/attention_block.h"
+#include "models/generator.h"
+#include "models/kv_cache.h"
+#include "models/packing.h"
+
+namespace lrengine {
+
+// How the M rows of a pass attend. Two forms, so that the layers are written once. Pointers are to backend memory.
+class DecoderPass {
+public:
+    virtual ~DecoderPass() = default;
+
+    // Position of each row in its sequence, from 0: [M].
+    const std::int32_t* positions = nullptr;
+
+    // out [M, H*d] = causal attention of the rows to their sequences; `heads` are this layer's q, k, v of the rows.
+    virtual void attend_self(const Workspace& work, std::size_t layer, const AttentionShape& shape, const Heads& heads,
+                             const Matrix& out) const = 0;
+    // out [M, H*d] = attention of the rows to their sources: keys and values [source rows, Hkv*d].
+    virtual void attend_source(const Workspace& work, std::size_t layer, const AttentionShape& shape,
+                               const Matrix& query, const Matrix& out) const = 0;
+};
+
+// Whole sequences from position 0: prefill (keys and values go to a cache) and teacher forcing (no cache).
+class SequencePass final : public DecoderPass {
+public:
+    // `sequences` and `sources` (null without cross attention) must outlive the pass. With a cache, sequence b is
+    // written from row cache_begin[b] on. `cross` has the rows of `sources`.
+    SequencePass(const Workspace& work, const PackedRows& sequences, const PackedRows* sources, const KvCache* cache,
+                 std::span<const std::int64_t> cache_begin, const KvCache* cross);
+
+    void attend_self(const Workspace& work, std::size_t layer, const AttentionShape& shape, const Heads& heads,
+                     const Matrix& out) const override;
+    void attend_source(const Workspace& work, std::size_t layer, const AttentionShape& shape, const Matrix& query,
+                       const Matrix& out) const override;
+
+private:
+    Packing sequences_, sources_;
+    const KvCache* cache_;
+    const KvCache* cross_;
+    const std::int32_t* cache_rows_ = nullptr;  // [M]
+};
+
+// One token a row, after what the cache holds.
+class StepPass final : public DecoderPass {
+public:
+    // The caches must outlive the pass.
+    StepPass(const KvCache& cache, const KvCache& cross) : cache_(cache), cross_(cross) {}
+
+    // Uploads what a step needs into the arena's current scope. source_begin [sources + 1]: row offsets of the sources
+    // in the cross cache; empty without cross attention. Throws Error(kInternal) for rows outside the cache.
+    void prepare(const Workspace& work, const StepInput& input, std::int64_t capacity,
+                 std::span<const std::int32_t> source_begin);
+
+    const std::int32_t* tokens = nullptr;  // [M]
+
+    void attend_self(const Workspace& work, std::size_t layer, const AttentionShape& shape, const Heads& heads,
+                     const Matrix& out) const override;
+    void attend_source(const Workspace& work, std::size_t layer, const AttentionShape& shape, const Matrix& query,
+                       const Matrix& out) const override;
+
+private:
+    const KvCache& cache_;
+    const KvCache& cross_;
+    std::int64_t capacity_ = 0;                                      // positions of a slot
+    std::vector<std::int32_t> staging_;                              // host copy of everything uploaded
+    const std::int32_t *cache_rows_ = nullptr, *lengths_ = nullptr;  // [M]: row written; keys seen, this one included
+    const std::int32_t *begin_ = nullptr, *history_ = nullptr;       // [M]; [M, capacity] or null
+    const std::int32_t *source_begin_ = nullptr, *source_length_ = nullptr;  // [M]
+};
+
+}  // namespace lrengine

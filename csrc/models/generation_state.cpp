@@ -1,0 +1,101 @@
+#include "models/generation_state.h"
+
+#include <algorithm>
+#include <limits>
+#include <string>
+
+#include "core/error.h"
+
+namespace lrengine {
+
+namespace {
+
+// Cache rows are counted in int32 on every device.
+std::int64_t checked_rows(std::int64_t slots, std::int64_t capacity) {
+    std::int64_t rows = 0;
+    if (__builtin_mul_overflow(slots, capacity, &rows) || rows > std::numeric_limits<std::int32_t>::max()) {
+        fail(ErrorCode::kInvalidArgument, "a batch of " + std::to_string(slots) + " rows of " +
+                                              std::to_string(capacity) + " positions is too large");
+    }
+    return rows;
+}
+
+std::vector<std::int32_t> copy(TokenSpan tokens) { return {tokens.begin(), tokens.end()}; }
+
+}  // namespace
+
+GenerationState::GenerationState(const SequenceDecoder& decoder, Backend& backend,
+                                 std::span<const GenerationSource> sources, std::int64_t rows_per_source,
+                                 std::int64_t max_new_tokens)
+    : decoder_(decoder),
+      backend_(backend),
+      arena_(backend),
+      rows_per_source_(rows_per_source),
+      capacity_(0),
+      scratch_(),
+      pass_(cache_, cross_) {
+    const DecoderTraits& traits = decoder.traits();
+    if (traits.cross_attention) source_offsets_.push_back(0);
+    for (const GenerationSource& source : sources) {
+        tokens_.push_back({copy(source.source), copy(source.prompt), copy(source.forced)});
+        lengths_.push_back(decoder.prefix_length(source.source, source.prompt) +
+                           static_cast<std::int64_t>(source.forced.size()));
+        capacity_ = std::max(capacity_, lengths_.back() + max_new_tokens);
+        if (traits.cross_attention) {
+            const std::int64_t end =
+                checked_rows(1, source_offsets_.back() + static_cast<std::int64_t>(source.source.size()));
+            source_offsets_.push_back(static_cast<std::int32_t>(end));
+        }
+    }
+    const auto count = static_cast<std::int64_t>(sources.size());
+    const std::int64_t slots = checked_rows(count, rows_per_source);
+    cache_ = KvCache(work(), traits.layers, checked_rows(slots, capacity_), traits.key_width);
+    if (traits.cross_attention) cross_ = KvCache(work(), traits.layers, source_offsets_.back(), traits.key_width);
+    scratch_ = arena_.mark();
+}
+
+Matrix GenerationState::prefill() {
+    arena_.reset_to(scratch_);
+    std::vector<std::int64_t> costs;
+    for (std::size_t b = 0; b < tokens_.size(); ++b) {
+        costs.push_back(lengths_[b] + static_cast<std::int64_t>(tokens_[b].source.size()));
+    }
+    const Matrix last = work().matrix(static_cast<std::int64_t>(tokens_.size()), decoder_.traits().hidden);
+    for (const SequenceRange range : split_batch(costs)) {
+        feed(range, last.slice(static_cast<std::int64_t>(range.first), static_cast<std::int64_t>(range.count)));
+    }
+    return decoder_.logits(work(), last);
+}
+
+void GenerationState::feed(SequenceRange range, const Matrix& last) {
+    const ArenaScope scope(arena_);
+    std::vector<FedSequence> sequences;
+    std::vector<std::int64_t> cache_begin;
+    for (std::size_t b = range.first; b < range.first + range.count; ++b) {
+        sequences.push_back({tokens_[b].source, tokens_[b].prompt, tokens_[b].forced});
+        cache_begin.push_back(static_cast<std::int64_t>(b) * rows_per_source_ * capacity_);
+    }
+    const PackedRows rows(work(), std::span(lengths_).subspan(range.first, range.count));
+    const Matrix hidden = work().matrix(rows.rows(), decoder_.traits().hidden);
+    KvCache cross;
+    if (!source_offsets_.empty()) {
+        const std::int64_t begin = source_offsets_[range.first];
+        cross = cross_.slice(begin, source_offsets_[range.first + range.count] - begin);
+    }
+    decoder_.feed(work(), sequences, rows, &cache_, cache_begin, cross, hidden);
+
+    std::vector<std::int32_t> last_rows;
+    for (std::size_t b = 0; b < range.count; ++b) {
+        last_rows.push_back(static_cast<std::int32_t>(rows.begin(static_cast<std::int64_t>(b) + 1) - 1));
+    }
+    backend_.gather_rows({.source = hidden, .out = last, .rows = work().upload(last_rows)});
+}
+
+Matrix GenerationState::step(const StepInput& input) {
+    arena_.reset_to(scratch_);
+    pass_.prepare(work(), input, capacity_, source_offsets_);
+    const Matrix hidden = decoder_.advance(work(), pass_, static_cast<std::int64_t>(input.tokens.size()));
+    return decoder_.logits(work(), hidden);
+}
+
+}  // namespace lrengine

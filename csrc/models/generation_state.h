@@ -1,0 +1,50 @@
+// The caches of one batch and the scratch of its steps.
+#pragma once
+
+#include <span>
+#include <vector>
+
+#include "models/generator.h"
+#include "models/sequence_decoder.h"
+
+namespace lrengine {
+
+// The arena holds the caches first; everything above them is given back at each step, so that after the first step the
+// same memory serves every step.
+class GenerationState final : public DecodeState {
+public:
+    // Inputs have been checked and are copied.
+    GenerationState(const SequenceDecoder& decoder, Backend& backend, std::span<const GenerationSource> sources,
+                    std::int64_t rows_per_source, std::int64_t max_new_tokens);
+
+    Matrix prefill() override;
+    std::int64_t prefill_length(std::int64_t source) const override {
+        return lengths_[static_cast<std::size_t>(source)];
+    }
+    Matrix step(const StepInput& input) override;
+    std::int64_t capacity() const override { return capacity_; }
+
+private:
+    struct Tokens {
+        std::vector<std::int32_t> source, prompt, forced;
+    };
+
+    Workspace work() { return {backend_, arena_}; }
+    // Feeds some of the sources; their last rows' states go to `last`.
+    void feed(SequenceRange range, const Matrix& last);
+
+    const SequenceDecoder& decoder_;
+    Backend& backend_;
+    Arena arena_;
+    std::vector<Tokens> tokens_;
+    std::vector<std::int64_t> lengths_;  // rows of each source after prefill
+    std::vector<std::int32_t>
+        source_offsets_;  // of the packed sources in the cross cache; empty without cross attention
+    std::int64_t rows_per_source_;
+    std::int64_t capacity_;
+    KvCache cache_, cross_;
+    Arena::Mark scratch_;
+    StepPass pass_;
+};
+
+}  // namespace lrengine

@@ -1,0 +1,175 @@
+#include "models/swcm_decoder.h"
+
+#include "models/swcm_weights.h"
+
+namespace lrengine {
+
+namespace {
+
+Weight rows_from(const Weight& table, std::int64_t first) {
+    Weight view = table;
+    view.data =
+        static_cast<const char*>(table.data) + static_cast<std::size_t>(first * table.cols) * size_of(table.dtype);
+    view.rows = table.rows - first;
+    return view;
+}
+
+Dense load_output(const SwcmConfig& config, const BertEncoder& encoder, WeightLoader& loader) {
+    const std::string name = "lm_head";
+    Dense output;
+    if (config.tied_output) {
+        output.weight = encoder.embeddings().word;
+        loader.ignore(name + ".weight");
+    } else {
+        output.weight = loader.matrix(name + ".weight", config.encoder.vocab, config.encoder.width);
+    }
+    if (config.output_bias) output.bias = loader.vector(name + ".bias", config.encoder.vocab);
+    return output;
+}
+
+}  // namespace
+
+SwcmDecoder::SwcmDecoder(const SwcmConfig& config, const BertEncoder& encoder, WeightLoader& loader)
+    : encoder_(encoder),
+      norm_style_(config.norm_style),
+      shape_(encoder.attention_shape()),
+      target_positions_(rows_from(encoder.embeddings().position, config.encoder.position_offset)),
+      layers_(load_swcm_layers(config, encoder, loader)),
+      output_(load_output(config, encoder, loader)) {
+    traits_ = {.layers = static_cast<std::int64_t>(layers_.size()),
+               .key_width = shape_.key_width(),
+               .hidden = config.encoder.width,
+               .vocab = config.encoder.vocab,
+               .max_length = config.max_target_positions,
+               .cross_attention = true,
+               .needs_first_token = true};
+}
+
+void SwcmDecoder::feed(const Workspace& work, std::span<const FedSequence> sequences, const PackedRows& rows,
+                       const KvCache* cache, std::span<const std::int64_t> cache_begin, const KvCache& cross,
+                       const Matrix& hidden) const {
+    const ArenaScope scope(work.arena);
+    std::vector<TokenSpan> sources;
+    std::vector<std::int32_t> tokens;
+    for (const FedSequence& sequence : sequences) {
+        sources.push_back(sequence.source);
+        tokens.insert(tokens.end(), sequence.tokens.begin(), sequence.tokens.end());
+    }
+    const PackedRows source_rows(work, lengths_of(sources));
+    project_sources(work, sources, source_rows, cross);
+    const SequencePass pass(work, rows, &source_rows, cache, cache_begin, &cross);
+    embed(work, work.upload(tokens), pass.positions, hidden);
+    run(work, pass, hidden);
+}
+
+void SwcmDecoder::project_sources(const Workspace& work, std::span<const TokenSpan> sources, const PackedRows& rows,
+                                  const KvCache& cross) const {
+    if (rows.rows() == 0) return;
+    const ArenaScope scope(work.arena);
+    const Matrix encoded = encoder_.run(work, sources, rows, KeepStates::kLast).back();
+    std::vector<LinearArgs> products;
+    for (std::size_t i = 0; i < layers_.size(); ++i) {
+        products.push_back(product(encoded, layers_[i].cross_attention.key, cross.keys(i)));
+        products.push_back(product(encoded, layers_[i].cross_attention.value, cross.values(i)));
+    }
+    work.backend.linear(products);
+}
+
+Matrix SwcmDecoder::advance(const Workspace& work, const StepPass& pass, std::int64_t rows) const {
+    const Matrix x = work.matrix(rows, traits_.hidden);
+    embed(work, pass.tokens, pass.positions, x);
+    run(work, pass, x);
+    return x;
+}
+
+Matrix SwcmDecoder::logits(const Workspace& work, const Matrix& hidden) const {
+    const Matrix out = work.matrix(hidden.rows, traits_.vocab);
+    work.backend.linear(product(hidden, output_, out));
+    return out;
+}
+
+void SwcmDecoder::embed(const Workspace& work, const std::int32_t* tokens, const std::int32_t* positions,
+                        const Matrix& x) const {
+    BertEmbeddings embeddings = encoder_.embeddings();
+    embeddings.position = target_positions_;
+    embeddings.run(work.backend, tokens, positions, x);
+}
+
+void SwcmDecoder::run(const Workspace& work, const DecoderPass& pass, const Matrix& x) const {
+    for (std::size_t i = 0; i < layers_.size(); ++i) {
+        const ArenaScope scope(work.arena);
+        if (norm_style_ == NormStyle::kPost) {
+            run_post(work, pass, i, x);
+        } else if (layers_[i].custom) {
+            run_published_custom(work, pass, i, x);
+        } else {
+            run_published_normal(work, pass, i, x);
+        }
+    }
+}
+
+// h = LN(x + self(x)); [h = LN(h + FFN1(h));] h = LN(h + cross(h)); h = LN(h + FFN2(h)). A normal layer has no FFN1.
+void SwcmDecoder::run_post(const Workspace& work, const DecoderPass& pass, std::size_t layer, const Matrix& x) const {
+    const SwcmLayer& weights = layers_[layer];
+    const NormWeights* norm = weights.norms.data();
+    self_attention(work, pass, layer, x, x, x);
+    normalize(work.backend, x, *norm++, x);
+    if (weights.custom) {
+        feed_forward(work, x, weights.ffn1, x, x);
+        normalize(work.backend, x, *norm++, x);
+    }
+    cross_attention(work, pass, layer, x, x, x);
+    normalize(work.backend, x, *norm++, x);
+    feed_forward(work, x, weights.ffn, x, x);
+    normalize(work.backend, x, *norm, x);
+}
+
+// h = self(norm1(x)), without a residual; h += FFN1(norm2(h)); h += cross(norm3(h)); h += FFN2(norm4(h)).
+void SwcmDecoder::run_published_custom(const Workspace& work, const DecoderPass& pass, std::size_t layer,
+                                       const Matrix& x) const {
+    const SwcmLayer& weights = layers_[layer];
+    const Matrix normed = work.matrix(x.rows, x.cols);
+    normalize(work.backend, x, weights.norms[0], normed);
+    self_attention(work, pass, layer, normed, {}, x);
+    normalize(work.backend, x, weights.norms[1], normed);
+    feed_forward(work, normed, weights.ffn1, x, x);
+    normalize(work.backend, x, weights.norms[2], normed);
+    cross_attention(work, pass, layer, normed, x, x);
+    normalize(work.backend, x, weights.norms[3], normed);
+    feed_forward(work, normed, weights.ffn, x, x);
+}
+
+// h = norm1(x); h += self(h); h = norm1(h), the same norm again; h += cross(h); h = norm2(h); h += FFN(h).
+void SwcmDecoder::run_published_normal(const Workspace& work, const DecoderPass& pass, std::size_t layer,
+                                       const Matrix& x) const {
+    const SwcmLayer& weights = layers_[layer];
+    normalize(work.backend, x, weights.norms[0], x);
+    self_attention(work, pass, layer, x, x, x);
+    normalize(work.backend, x, weights.norms[0], x);
+    cross_attention(work, pass, layer, x, x, x);
+    normalize(work.backend, x, weights.norms[1], x);
+    feed_forward(work, x, weights.ffn, x, x);
+}
+
+void SwcmDecoder::self_attention(const Workspace& work, const DecoderPass& pass, std::size_t layer, const Matrix& x,
+                                 const Matrix& residual, const Matrix& out) const {
+    const ArenaScope scope(work.arena);
+    const AttentionWeights& weights = layers_[layer].self_attention;
+    const Heads heads = project_heads(work, x, weights, shape_);
+    const Matrix mixed = work.matrix(x.rows, shape_.query_width());
+    pass.attend_self(work, layer, shape_, heads, mixed);
+    work.backend.linear(product(mixed, weights.out, out, residual));
+}
+
+void SwcmDecoder::cross_attention(const Workspace& work, const DecoderPass& pass, std::size_t layer, const Matrix& x,
+                                  const Matrix& residual, const Matrix& out) const {
+    const ArenaScope scope(work.arena);
+    const AttentionWeights& weights = layers_[layer].cross_attention;
+    const Matrix query = work.matrix(x.rows, shape_.query_width());
+    work.backend.linear(product(x, weights.query, query));
+    const Matrix mixed = work.matrix(x.rows, shape_.query_width());
+    pass.attend_source(work, layer, shape_, query, mixed);
+    work.backend.linear(product(mixed, weights.out, out, residual));
+}
+
+}  // namespace lrengine

@@ -1,0 +1,65 @@
+// The SWCM decoder: custom layers that share the encoder's weights, and normal layers between them   (arXiv 2502.10852;
+// MODELS.md, A). The embeddings are the encoder's.
+#pragma once
+
+#include <array>
+
+#include "models/bert_encoder.h"
+#include "models/decoder_pass.h"
+#include "models/sequence_decoder.h"
+
+namespace lrengine {
+
+struct SwcmLayer {
+    bool custom = true;
+    AttentionWeights self_attention, cross_attention;
+    FeedForward ffn1;  // custom layers only
+    FeedForward ffn;   // custom: FFN2
+    // In the order of use. Custom: 4. Normal: 3 (post) or 2 (published, the first is used twice).
+    std::array<NormWeights, 4> norms;
+};
+
+class SwcmDecoder final : public SequenceDecoder {
+public:
+    // Borrows the encoder. Tied layers take its layers' weights, the same memory.
+    SwcmDecoder(const SwcmConfig& config, const BertEncoder& encoder, WeightLoader& loader);
+
+    const EncoderConfig& source_encoder() const override { return encoder_.config(); }
+    const DecoderTraits& traits() const override { return traits_; }
+    std::int64_t prefix_length(TokenSpan, TokenSpan) const override { return 0; }
+
+    void feed(const Workspace& work, std::span<const FedSequence> sequences, const PackedRows& rows,
+              const KvCache* cache, std::span<const std::int64_t> cache_begin, const KvCache& cross,
+              const Matrix& hidden) const override;
+    Matrix advance(const Workspace& work, const StepPass& pass, std::int64_t rows) const override;
+    Matrix logits(const Workspace& work, const Matrix& hidden) const override;
+
+    const SwcmLayer& layer(std::size_t index) const { return layers_[index]; }
+
+private:
+    // Encodes packed sources and writes keys and values of every layer in one call.
+    void project_sources(const Workspace& work, std::span<const TokenSpan> sources, const PackedRows& rows,
+                         const KvCache& cross) const;
+    void embed(const Workspace& work, const std::int32_t* tokens, const std::int32_t* positions, const Matrix& x) const;
+    // All layers, in place.
+    void run(const Workspace& work, const DecoderPass& pass, const Matrix& x) const;
+    void run_post(const Workspace& work, const DecoderPass& pass, std::size_t layer, const Matrix& x) const;
+    void run_published_custom(const Workspace& work, const DecoderPass& pass, std::size_t layer, const Matrix& x) const;
+    void run_published_normal(const Workspace& work, const DecoderPass& pass, std::size_t layer, const Matrix& x) const;
+
+    // out = attention(x) + residual (null: none).
+    void self_attention(const Workspace& work, const DecoderPass& pass, std::size_t layer, const Matrix& x,
+                        const Matrix& residual, const Matrix& out) const;
+    void cross_attention(const Workspace& work, const DecoderPass& pass, std::size_t layer, const Matrix& x,
+                         const Matrix& residual, const Matrix& out) const;
+
+    const BertEncoder& encoder_;
+    NormStyle norm_style_;
+    AttentionShape shape_;
+    DecoderTraits traits_;
+    Weight target_positions_;  // the encoder's table from the first token's position on
+    std::vector<SwcmLayer> layers_;
+    Dense output_;
+};
+
+}  // namespace lrengine
