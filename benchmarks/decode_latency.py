@@ -4,8 +4,8 @@
 
 Builds the model once under WORK (random weights: speed does not depend on them): XLM-R base encoder, 12 custom and 4
 normal decoder layers, width 768, vocabulary 135,359, output tied to the word embedding. Every run generates the same
-number of tokens (the end token is suppressed). A token's time is (time of N tokens - time of 1 token) / (N - 1), so it leaves the
-encoder out. Memory is the peak resident size of a fresh process that opens the model and generates once.
+number of tokens (the end token is suppressed). A token's time is (time of N tokens - time of 1 token) / (N - 1), so it
+leaves the encoder out. Memory is the peak resident size of a fresh process that opens the model and generates once.
 """
 
 from __future__ import annotations
@@ -127,17 +127,15 @@ def engine(folder: Path, threads: int) -> Callable[[int], None]:
 
 def step_bytes(folder: Path) -> int:
     """Weight bytes that one decode step reads: decoder layers (less cross K and V) and the output projection."""
-    from lrengine.safetensors_io import read_header
+    from lrengine.safetensors_directory import SafetensorsDirectory
 
-    total = 0
-    for file in folder.glob("*.safetensors"):
-        for name, record in read_header(file).items():
-            decoder = name.startswith("decoder.") and not any(
-                f"cross_attention.{part}" in name for part in ("k_proj", "v_proj")
-            )
-            if decoder or name.startswith("encoder.embeddings.word_embeddings"):
-                total += record.end - record.begin
-    return total
+    def is_read(name: str) -> bool:
+        if name.startswith("decoder."):
+            return "cross_attention.k_proj" not in name and "cross_attention.v_proj" not in name
+        return name.startswith("encoder.embeddings.word_embeddings")
+
+    with SafetensorsDirectory(folder) as tensors:
+        return sum(spec.nbytes for name, spec in tensors.specs.items() if is_read(name))
 
 
 def main() -> None:
