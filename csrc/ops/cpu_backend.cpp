@@ -1,0 +1,78 @@
+#include "ops/cpu_backend.h"
+
+#include <cstdlib>
+#include <cstring>
+#include <string_view>
+#include <thread>
+
+namespace lrengine {
+
+namespace {
+
+constexpr std::size_t kAlignment = 64;
+// Nothing this large fits an address space of 47 bits: a size gone wrong, not a need.
+constexpr std::size_t kAbsurdSize = std::size_t{1} << 46;
+
+struct InstructionSet {
+    const char* name;
+    bool supported;
+    const CpuKernels& (*kernels)();
+};
+
+// Best first.
+std::span<const InstructionSet> instruction_sets() {
+#if defined(__x86_64__)
+    static const bool avx2 =
+        __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
+    static const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+                               __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+    static const InstructionSet sets[] = {
+        {"avx512", avx512, avx512_kernels}, {"avx2", avx2, avx2_kernels}, {"portable", true, portable_kernels}};
+#else
+    static const InstructionSet sets[] = {{"portable", true, portable_kernels}};
+#endif
+    return sets;
+}
+
+const InstructionSet& chosen_instruction_set() {
+    const char* wanted = std::getenv("LRENGINE_ISA");
+    const bool any = wanted == nullptr || *wanted == '\0';
+    for (const InstructionSet& set : instruction_sets()) {
+        if (any ? set.supported : std::string_view(wanted) == set.name) {
+            if (set.supported) return set;
+            fail(ErrorCode::kUnsupported, std::string("LRENGINE_ISA: this processor does not have ") + wanted);
+        }
+    }
+    fail(ErrorCode::kInvalidArgument,
+         std::string("LRENGINE_ISA: found \"") + wanted + "\", expected portable, avx2 or avx512");
+}
+
+}  // namespace
+
+void* CpuBackend::allocate(std::size_t bytes) {
+    // Pages of a large block are committed by the system when they are first written.
+    const std::size_t rounded = (bytes + kAlignment - 1) / kAlignment * kAlignment;
+    void* memory = bytes < kAbsurdSize ? std::aligned_alloc(kAlignment, std::max(rounded, kAlignment)) : nullptr;
+    if (memory == nullptr) fail(ErrorCode::kOutOfMemory, "cpu: no memory for " + std::to_string(bytes) + " bytes");
+    return memory;
+}
+
+void CpuBackend::deallocate(void* memory) noexcept { std::free(memory); }
+
+void CpuBackend::copy_to_device(void* destination, const void* source, std::size_t bytes) {
+    if (bytes > 0) std::memcpy(destination, source, bytes);
+}
+
+void CpuBackend::copy_to_host(void* destination, const void* source, std::size_t bytes) {
+    if (bytes > 0) std::memcpy(destination, source, bytes);
+}
+
+std::string cpu_isa() { return chosen_instruction_set().name; }
+
+std::unique_ptr<Backend> make_cpu_backend(int threads) {
+    if (threads < 0) fail(ErrorCode::kInvalidArgument, "threads: found " + std::to_string(threads) + ", expected >= 0");
+    const auto available = static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
+    return std::make_unique<CpuBackend>(threads == 0 ? available : threads, chosen_instruction_set().kernels());
+}
+
+}  // namespace lrengine

@@ -1,0 +1,94 @@
+// The inner loops of the CPU backend: one table an instruction set, all built from the same templates (*_kernels.h).
+// A kernel runs in one thread, allocates nothing and checks nothing.
+//
+// Order of summation: a dot product over K has one vector accumulator, lane i summing elements i, i + width, ..., and
+// then a fixed tree over the lanes; a weighted sum of rows adds them in their order. Neither depends on how many are
+// computed together, which is what makes results equal alone and in any batch. The tables differ in the lane count, so
+// in the last bits.
+#pragma once
+
+#include <cstdint>
+
+#include "core/dtype.h"
+#include "ops/activation.h"
+#include "ops/norm.h"
+
+namespace lrengine {
+
+// Columns [begin, end) of out = activation(x W^T + bias) + residual for all `rows` rows of x.
+struct LinearTask {
+    const float* x = nullptr;
+    std::int64_t x_stride = 0;
+    std::int64_t rows = 0;
+    const void* weight = nullptr;  // row 0 of W
+    DType dtype = DType::kFloat32;
+    std::int64_t cols = 0;          // K
+    const float* scales = nullptr;  // int8 only
+    const float* bias = nullptr;
+    const float* residual = nullptr;
+    std::int64_t residual_stride = 0;
+    float* out = nullptr;
+    std::int64_t out_stride = 0;
+    Activation activation = Activation::kNone;
+    std::int64_t begin = 0;
+    std::int64_t end = 0;
+};
+
+// Some queries of one head against the same keys. keys[j] + offset is the head's part of key j. Row r sees the first
+// visible + r * visible_step keys (step 0 or 1), at least none and at most `count`.
+struct AttentionTask {
+    const float* q = nullptr;
+    std::int64_t q_stride = 0;
+    std::int64_t rows = 0;
+    const float* const* keys = nullptr;
+    const float* const* values = nullptr;
+    std::int64_t offset = 0;
+    std::int64_t count = 0;
+    std::int64_t visible = 0;
+    std::int64_t visible_step = 0;
+    float scale = 1.0f;
+    const float* bias =
+        nullptr;  // of row 0 and key 0, readable for kScorePadding more; the entry for (r, j) is bias[j - r]
+    float* out = nullptr;
+    std::int64_t out_stride = 0;
+    std::int64_t head_dim = 0;
+};
+
+// Rows of scores are padded to a multiple of this many floats.
+inline constexpr std::int64_t kScorePadding = 16;
+
+struct CpuKernels {
+    // Floats of scratch that linear() needs for this many rows and columns.
+    std::int64_t (*linear_scratch)(std::int64_t rows, std::int64_t cols, DType dtype);
+    void (*linear)(const LinearTask& task, float* scratch);
+
+    std::int64_t tile_rows;  // rows that attention() and linear() work on together
+    // scores: tile_rows * `count` rounded up to kScorePadding floats.
+    void (*attention)(const AttentionTask& task, float* scores);
+    // In place, numerators divided by their sum.
+    void (*softmax)(float* row, std::int64_t count);
+
+    void (*norm)(NormKind kind, const float* x, const float* weight, const float* bias, float eps, std::int64_t count,
+                 float* out);
+    // out = activation(gate) * up
+    void (*gated)(Activation activation, const float* gate, const float* up, std::int64_t count, float* out);
+    void (*add)(const float* a, const float* b, std::int64_t count, float* out);
+    // out = factor * row, from any weight type.
+    void (*widen)(DType dtype, const void* row, float factor, std::int64_t count, float* out);
+    // out[i] = x . rows[i]
+    void (*dots)(const float* x, const float* const* rows, std::int64_t count, std::int64_t size, float* out);
+    // out = sum_i weights[i] * rows[i]
+    void (*weighted_sum)(const float* const* rows, const float* weights, std::int64_t count, std::int64_t size,
+                         float* out);
+
+    // The first index in [begin, end) with x > threshold, or end. NaN is not greater than anything.
+    std::int64_t (*find_greater)(const float* x, std::int64_t begin, std::int64_t end, float threshold);
+    // Of `count` > 0 numbers, NaN taken as -inf: the largest, and the sum of exp(x - largest) (0 if that is infinite).
+    void (*exp_sum)(const float* x, std::int64_t count, float* largest, float* sum);
+};
+
+const CpuKernels& portable_kernels();
+const CpuKernels& avx2_kernels();    // x86-64 only
+const CpuKernels& avx512_kernels();  // x86-64 only
+
+}  // namespace lrengine

@@ -1,0 +1,90 @@
+// exp, erf, tanh and the activations on vectors, correct to about one unit in the last place of float32.
+// The polynomials are least-maximum fits (iteratively reweighted least squares on Chebyshev nodes, in float64).
+// NaN goes through; infinities give the limits.
+#pragma once
+
+#include <cstdint>
+
+#include "ops/activation.h"
+
+namespace lrengine {
+namespace {
+
+// c[0] + c[1] x + c[2] x^2 + ...
+template <class V, int N>
+typename V::Float polynomial(typename V::Float x, const float (&c)[N]) {
+    auto sum = V::set(c[N - 1]);
+#pragma GCC unroll 16
+    for (int i = N - 2; i >= 0; --i) sum = V::fma(sum, x, V::set(c[i]));
+    return sum;
+}
+
+// exp(x) = 2^n e^r with |r| <= ln(2) / 2.
+template <class V>
+typename V::Float exp_of(typename V::Float x) {
+    constexpr float kTail[] = {0.50000001f, 0.166665183f, 0.0416662042f, 0.00836895371f, 0.00139506003f};
+    constexpr float kLog2E = 1.44269504f;
+    constexpr float kLn2High = 0.693359375f, kLn2Low = -2.12194440e-4f;  // their sum is ln 2; n * high is exact
+    constexpr float kLowest = -104.0f, kHighest = 89.0f;                 // behind these: 0 and Inf
+    x = V::max(V::set(kLowest), V::min(V::set(kHighest), x));
+    const auto n = V::round(V::mul(x, V::set(kLog2E)));
+    const auto r = V::fma(n, V::set(-kLn2Low), V::fma(n, V::set(-kLn2High), x));
+    const auto one_and_r = V::add(V::set(1.0f), r);
+    return V::scale_by_power(V::fma(V::mul(r, r), polynomial<V>(r, kTail), one_and_r), n);
+}
+
+// erf(x) = x + x P(x^2) near zero, 1 - exp(-Q(|x|)) elsewhere.
+template <class V>
+typename V::Float erf_of(typename V::Float x) {
+    constexpr float kNear[] = {0.128379166f,   -0.376126271f,    0.112836002f,   -0.0268544446f,
+                               0.00518953534f, -0.000802084128f, 7.88911954e-05f};
+    constexpr float kFar[] = {-0.000188467783f, 1.12958031f,    0.633216395f,     0.108422103f,
+                              -0.0252103423f,   0.00420528589f, -0.000441472915f, 2.16976389e-05f};
+    const auto size = V::abs(x);
+    const auto square = V::mul(x, x);
+    const auto near = V::fma(x, polynomial<V>(square, kNear), x);
+    // erf(4) is 1 in float32. min(4, NaN) is NaN.
+    const auto q = polynomial<V>(V::min(V::set(4.0f), size), kFar);
+    const auto far = V::sub(V::set(1.0f), exp_of<V>(V::sub(V::zero(), q)));
+    return V::select(V::greater(size, V::set(1.0f)), V::copy_sign(far, x), near);
+}
+
+// tanh(x) = x + x^3 P(x^2) near zero, 1 - 2 / (exp(2 |x|) + 1) elsewhere.
+template <class V>
+typename V::Float tanh_of(typename V::Float x) {
+    constexpr float kNear[] = {-0.333333309f, 0.133332098f,    -0.0539472043f,
+                               0.0217029671f, -0.00818267387f, 0.00214753687f};
+    const auto size = V::abs(x);
+    const auto square = V::mul(x, x);
+    const auto near = V::fma(V::mul(x, square), polynomial<V>(square, kNear), x);
+    const auto one = V::set(1.0f), two = V::set(2.0f);
+    const auto far = V::sub(one, V::div(two, V::add(exp_of<V>(V::mul(two, size)), one)));
+    return V::select(V::greater(size, V::set(0.625f)), V::copy_sign(far, x), near);
+}
+
+template <class V>
+typename V::Float activate(Activation activation, typename V::Float x) {
+    const auto half = V::mul(V::set(0.5f), x);
+    const auto one = V::set(1.0f);
+    switch (activation) {
+        case Activation::kNone:
+            return x;
+        case Activation::kRelu:
+            return V::max(V::zero(), x);  // NaN stays
+        case Activation::kGelu:
+            return V::mul(half, V::add(one, erf_of<V>(V::mul(x, V::set(0.707106781f)))));
+        case Activation::kGeluTanh: {
+            const auto cube = V::mul(V::mul(x, x), x);
+            const auto inner = V::mul(V::set(0.797884561f), V::fma(V::set(0.044715f), cube, x));
+            return V::mul(half, V::add(one, tanh_of<V>(inner)));
+        }
+        case Activation::kSilu:
+            return V::div(x, V::add(one, exp_of<V>(V::sub(V::zero(), x))));
+        case Activation::kTanh:
+            return tanh_of<V>(x);
+    }
+    return x;
+}
+
+}  // namespace
+}  // namespace lrengine

@@ -1,0 +1,92 @@
+// Eight float lanes (AVX2, FMA, F16C). In an unnamed namespace for the reason given in simd_avx512.h.
+#pragma once
+
+#include <immintrin.h>
+
+#include <cstdint>
+
+#include "ops/simd_types.h"
+
+namespace lrengine {
+namespace {
+
+struct Avx2 {
+    using Float = __m256;
+    using Mask = __m256;
+    static constexpr int kWidth = 8;
+    // A tile of 3 x 4 dot products: 12 accumulators, 3 inputs and 1 weight in 16 registers.
+    static constexpr int kTileRows = 3;
+
+    static Float zero() { return _mm256_setzero_ps(); }
+    static Float set(float value) { return _mm256_set1_ps(value); }
+
+    static Float load(const float* p) { return _mm256_loadu_ps(p); }
+    static Float load(const BFloat16* p) {
+        const __m128i narrow = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
+        return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(narrow), 16));
+    }
+    static Float load(const Float16* p) {
+        return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+    }
+    static Float load(const std::int8_t* p) {
+        const __m128i narrow = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(p));
+        return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(narrow));
+    }
+
+    // The first `count` < kWidth elements, then zeros; nothing behind them is touched.
+    static Float load(const float* p, std::int64_t count) { return _mm256_maskload_ps(p, first(count)); }
+    template <typename T>
+    static Float load(const T* p, std::int64_t count) {
+        T padded[kWidth] = {};
+        for (std::int64_t i = 0; i < count; ++i) padded[i] = p[i];
+        return load(padded);
+    }
+
+    static void store(float* p, Float v) { _mm256_storeu_ps(p, v); }
+    static void store(float* p, Float v, std::int64_t count) { _mm256_maskstore_ps(p, first(count), v); }
+
+    static Float add(Float a, Float b) { return _mm256_add_ps(a, b); }
+    static Float sub(Float a, Float b) { return _mm256_sub_ps(a, b); }
+    static Float mul(Float a, Float b) { return _mm256_mul_ps(a, b); }
+    static Float div(Float a, Float b) { return _mm256_div_ps(a, b); }
+    static Float fma(Float a, Float b, Float c) { return _mm256_fmadd_ps(a, b, c); }
+    static Float max(Float a, Float b) { return _mm256_max_ps(a, b); }  // b if either is NaN
+    static Float min(Float a, Float b) { return _mm256_min_ps(a, b); }  // b if either is NaN
+    static Float abs(Float a) { return _mm256_andnot_ps(_mm256_set1_ps(-0.0f), a); }
+    static Float copy_sign(Float magnitude, Float sign) {
+        const Float bit = _mm256_set1_ps(-0.0f);
+        return _mm256_or_ps(_mm256_andnot_ps(bit, magnitude), _mm256_and_ps(bit, sign));
+    }
+    static Float round(Float a) { return _mm256_round_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
+    // a * 2^power for integral powers in [-252, 254]: in two steps, because one factor may not be a normal number.
+    static Float scale_by_power(Float a, Float power) {
+        const __m256i whole = _mm256_cvtps_epi32(power);
+        const __m256i half = _mm256_srai_epi32(whole, 1);
+        return _mm256_mul_ps(_mm256_mul_ps(a, power_of_two(half)), power_of_two(_mm256_sub_epi32(whole, half)));
+    }
+
+    static Mask greater(Float a, Float b) { return _mm256_cmp_ps(a, b, _CMP_GT_OQ); }
+    static Float select(Mask mask, Float yes, Float no) { return _mm256_blendv_ps(no, yes, mask); }
+    static unsigned bits(Mask mask) { return static_cast<unsigned>(_mm256_movemask_ps(mask)); }
+
+    // out[i] = sum of the lanes of the i-th argument, by halves: every sum has the same tree.
+    static void sum4(float* out, Float a, Float b, Float c, Float d) {
+        const Float ab = _mm256_add_ps(_mm256_permute2f128_ps(a, b, 0x20), _mm256_permute2f128_ps(a, b, 0x31));
+        const Float cd = _mm256_add_ps(_mm256_permute2f128_ps(c, d, 0x20), _mm256_permute2f128_ps(c, d, 0x31));
+        Float sums = _mm256_add_ps(_mm256_shuffle_ps(ab, cd, 0x44), _mm256_shuffle_ps(ab, cd, 0xee));
+        sums = _mm256_add_ps(sums, _mm256_permute_ps(sums, 0xb1));  // a a c c | b b d d
+        _mm_storeu_ps(out, _mm_blend_ps(_mm256_castps256_ps128(sums), _mm256_extractf128_ps(sums, 1), 0b1010));
+    }
+
+private:
+    static __m256i first(std::int64_t count) {
+        const __m256i lanes = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+        return _mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int>(count)), lanes);
+    }
+    static Float power_of_two(__m256i power) {
+        return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(power, _mm256_set1_epi32(127)), 23));
+    }
+};
+
+}  // namespace
+}  // namespace lrengine

@@ -1,0 +1,94 @@
+// Sixteen float lanes (AVX-512 F, BW, DQ, VL). Everything is in an unnamed namespace, here and in the kernels that are
+// built from it: each instruction set is compiled with its own flags, and the linker must never merge their code.
+#pragma once
+
+// GCC 12's own header initialises undefined vectors with themselves and then warns about it (bug 105593).
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic ignored "-Wuninitialized"
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#endif
+#include <immintrin.h>
+
+#include <cstdint>
+
+#include "ops/simd_types.h"
+
+namespace lrengine {
+namespace {
+
+struct Avx512 {
+    using Float = __m512;
+    using Mask = __mmask16;
+    static constexpr int kWidth = 16;
+    // A tile of 6 x 4 dot products: 24 accumulators, 6 inputs and 1 weight in 32 registers.
+    static constexpr int kTileRows = 6;
+
+    static __mmask16 first(std::int64_t count) { return static_cast<__mmask16>((1u << count) - 1u); }
+
+    static Float zero() { return _mm512_setzero_ps(); }
+    static Float set(float value) { return _mm512_set1_ps(value); }
+
+    static Float load(const float* p) { return _mm512_loadu_ps(p); }
+    static Float load(const BFloat16* p) {
+        return widen_bfloat16(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+    }
+    static Float load(const Float16* p) {
+        return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+    }
+    static Float load(const std::int8_t* p) { return widen_int8(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))); }
+
+    // The first `count` < kWidth elements, then zeros; nothing behind them is touched.
+    static Float load(const float* p, std::int64_t count) { return _mm512_maskz_loadu_ps(first(count), p); }
+    static Float load(const BFloat16* p, std::int64_t count) {
+        return widen_bfloat16(_mm256_maskz_loadu_epi16(first(count), p));
+    }
+    static Float load(const Float16* p, std::int64_t count) {
+        return _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(first(count), p));
+    }
+    static Float load(const std::int8_t* p, std::int64_t count) {
+        return widen_int8(_mm_maskz_loadu_epi8(first(count), p));
+    }
+
+    static void store(float* p, Float v) { _mm512_storeu_ps(p, v); }
+    static void store(float* p, Float v, std::int64_t count) { _mm512_mask_storeu_ps(p, first(count), v); }
+
+    static Float add(Float a, Float b) { return _mm512_add_ps(a, b); }
+    static Float sub(Float a, Float b) { return _mm512_sub_ps(a, b); }
+    static Float mul(Float a, Float b) { return _mm512_mul_ps(a, b); }
+    static Float div(Float a, Float b) { return _mm512_div_ps(a, b); }
+    static Float fma(Float a, Float b, Float c) { return _mm512_fmadd_ps(a, b, c); }
+    static Float max(Float a, Float b) { return _mm512_max_ps(a, b); }  // b if either is NaN
+    static Float min(Float a, Float b) { return _mm512_min_ps(a, b); }  // b if either is NaN
+    static Float abs(Float a) { return _mm512_abs_ps(a); }
+    static Float copy_sign(Float magnitude, Float sign) {
+        const Float bit = _mm512_set1_ps(-0.0f);
+        return _mm512_or_ps(_mm512_andnot_ps(bit, magnitude), _mm512_and_ps(bit, sign));
+    }
+    static Float round(Float a) { return _mm512_roundscale_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
+    // a * 2^power for integral powers.
+    static Float scale_by_power(Float a, Float power) { return _mm512_scalef_ps(a, power); }
+
+    static Mask greater(Float a, Float b) { return _mm512_cmp_ps_mask(a, b, _CMP_GT_OQ); }
+    static Float select(Mask mask, Float yes, Float no) { return _mm512_mask_blend_ps(mask, no, yes); }
+    static unsigned bits(Mask mask) { return mask; }
+
+    // out[i] = sum of the lanes of the i-th argument, by halves: every sum has the same tree.
+    static void sum4(float* out, Float a, Float b, Float c, Float d) {
+        const Float ab = _mm512_add_ps(_mm512_shuffle_f32x4(a, b, 0x44), _mm512_shuffle_f32x4(a, b, 0xee));
+        const Float cd = _mm512_add_ps(_mm512_shuffle_f32x4(c, d, 0x44), _mm512_shuffle_f32x4(c, d, 0xee));
+        Float sums = _mm512_add_ps(_mm512_shuffle_f32x4(ab, cd, 0x88), _mm512_shuffle_f32x4(ab, cd, 0xdd));
+        sums = _mm512_add_ps(sums, _mm512_permute_ps(sums, 0x4e));
+        sums = _mm512_add_ps(sums, _mm512_permute_ps(sums, 0xb1));
+        const __m512i each_fourth = _mm512_setr_epi32(0, 4, 8, 12, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0);
+        _mm_storeu_ps(out, _mm512_castps512_ps128(_mm512_permutexvar_ps(each_fourth, sums)));
+    }
+
+private:
+    static Float widen_bfloat16(__m256i v) {
+        return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(v), 16));
+    }
+    static Float widen_int8(__m128i v) { return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(v)); }
+};
+
+}  // namespace
+}  // namespace lrengine

@@ -1,0 +1,124 @@
+// Four float lanes in the compiler's own vector type: SSE2 on any x86-64, NEON on any AArch64, plain code elsewhere.
+// In an unnamed namespace for the reason given in simd_avx512.h.
+#pragma once
+
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+
+#include "ops/simd_types.h"
+
+namespace lrengine {
+namespace {
+
+struct Portable {
+    typedef float Float __attribute__((vector_size(16)));
+    typedef std::int32_t Mask __attribute__((vector_size(16)));
+    static constexpr int kWidth = 4;
+    // A tile of 2 x 4 dot products: 8 accumulators, 2 inputs and 1 weight in 16 registers.
+    static constexpr int kTileRows = 2;
+
+    static Float zero() { return Float{}; }
+    static Float set(float value) { return Float{value, value, value, value}; }
+
+    template <typename T>
+    static Float load(const T* p) {
+        return Float{widen(p[0]), widen(p[1]), widen(p[2]), widen(p[3])};
+    }
+    static Float load(const float* p) {
+        Float v;
+        std::memcpy(&v, p, sizeof v);
+        return v;
+    }
+
+    // The first `count` < kWidth elements, then zeros; nothing behind them is touched.
+    template <typename T>
+    static Float load(const T* p, std::int64_t count) {
+        Float v{};
+        for (std::int64_t i = 0; i < count; ++i) v[i] = widen(p[i]);
+        return v;
+    }
+
+    static void store(float* p, Float v) { std::memcpy(p, &v, sizeof v); }
+    static void store(float* p, Float v, std::int64_t count) {
+        for (std::int64_t i = 0; i < count; ++i) p[i] = v[i];
+    }
+
+    static Float add(Float a, Float b) { return a + b; }
+    static Float sub(Float a, Float b) { return a - b; }
+    static Float mul(Float a, Float b) { return a * b; }
+    static Float div(Float a, Float b) { return a / b; }
+    // Fused where the machine has it, else rounded twice; one of the two throughout a build.
+    static Float fma(Float a, Float b, Float c) {
+#ifdef __FP_FAST_FMAF
+        return each(a, [&](int i) { return __builtin_fmaf(a[i], b[i], c[i]); });
+#else
+        return a * b + c;
+#endif
+    }
+    static Float max(Float a, Float b) { return a > b ? a : b; }  // b if either is NaN
+    static Float min(Float a, Float b) { return a < b ? a : b; }  // b if either is NaN
+    static Float abs(Float a) { return from_bits(to_bits(a) & 0x7fffffff); }
+    static Float copy_sign(Float magnitude, Float sign) {
+        return from_bits((to_bits(magnitude) & 0x7fffffff) | (to_bits(sign) & kSignBit));
+    }
+    // To nearest, ties to even, for |a| < 2^22: adding 1.5 * 2^23 leaves no bits for a fraction.
+    static Float round(Float a) {
+        const Float shift = set(0x1.8p23f);
+        return (a + shift) - shift;
+    }
+    // a * 2^power for integral powers in [-252, 254]: in two steps, because one factor may not be a normal number.
+    static Float scale_by_power(Float a, Float power) {
+        const Mask whole = __builtin_convertvector(power, Mask);
+        const Mask half = whole >> 1;
+        return a * from_bits((half + 127) << 23) * from_bits((whole - half + 127) << 23);
+    }
+
+    static Mask greater(Float a, Float b) { return a > b; }
+    static Float select(Mask mask, Float yes, Float no) { return mask ? yes : no; }
+    static unsigned bits(Mask mask) {
+        unsigned found = 0;
+        for (int i = 0; i < kWidth; ++i) found |= (mask[i] != 0 ? 1u : 0u) << i;
+        return found;
+    }
+
+    // out[i] = sum of the lanes of the i-th argument, by halves: every sum has the same tree.
+    static void sum4(float* out, Float a, Float b, Float c, Float d) {
+        out[0] = (a[0] + a[2]) + (a[1] + a[3]);
+        out[1] = (b[0] + b[2]) + (b[1] + b[3]);
+        out[2] = (c[0] + c[2]) + (c[1] + c[3]);
+        out[3] = (d[0] + d[2]) + (d[1] + d[3]);
+    }
+
+private:
+    static constexpr std::int32_t kSignBit = INT32_MIN;
+
+    static Mask to_bits(Float v) { return reinterpret_cast<Mask>(v); }
+    static Float from_bits(Mask v) { return reinterpret_cast<Float>(v); }
+
+    static float widen(float value) { return value; }
+    static float widen(std::int8_t value) { return static_cast<float>(value); }
+    static float widen(BFloat16 value) { return as_float(static_cast<std::uint32_t>(value) << 16); }
+    // The exponent is 112 too small after the shift; a product repairs it, for subnormals too. Inf and NaN keep theirs.
+    static float widen(Float16 value) {
+        const auto bits = static_cast<std::uint32_t>(value);
+        const std::uint32_t sign = (bits & 0x8000u) << 16, magnitude = (bits & 0x7fffu) << 13;
+        if (magnitude >= 0x0f800000u) return as_float(sign | magnitude | 0x7f800000u);
+        return as_float(sign | magnitude) * 0x1p112f;
+    }
+    static float as_float(std::uint32_t bits) {
+        float value;
+        std::memcpy(&value, &bits, sizeof value);
+        return value;
+    }
+#ifdef __FP_FAST_FMAF
+    template <typename Lane>
+    static Float each(Float v, Lane lane) {
+        for (int i = 0; i < kWidth; ++i) v[i] = lane(i);
+        return v;
+    }
+#endif
+};
+
+}  // namespace
+}  // namespace lrengine
