@@ -86,10 +86,10 @@ void check_index(const std::map<std::string, fs::path>& places, const std::map<s
 }
 
 void check_directory(const fs::path& directory) {
-    std::error_code error;
+    std::error_code error;  // a directory that cannot be looked at counts as none
     const fs::file_status status = fs::status(directory, error);
     if (status.type() == fs::file_type::directory) return;
-    const std::string found = fs::exists(status) ? "something else" : error ? "\"" + error.message() + "\"" : "nothing";
+    const std::string found = fs::exists(status) ? "something else" : "no such directory";
     fail(ErrorCode::kModelFile, directory.string() + ": found " + found + ", expected a model directory");
 }
 

@@ -7,8 +7,8 @@
 
 namespace lrengine {
 
-// A weight matrix [rows, cols], row-major and dense: rows are output channels, cols input channels, as in torch.nn.Linear.
-// dtype is kFloat32, kBFloat16, kFloat16 or kInt8. For kInt8, value = scales[row] * data[row, col].
+// A weight matrix [rows, cols], row-major and dense: rows are output channels, cols input channels, as in
+// torch.nn.Linear. dtype is kFloat32, kBFloat16, kFloat16 or kInt8. For kInt8, value = scales[row] * data[row, col].
 struct Weight {
     const void* data = nullptr;
     DType dtype = DType::kFloat32;

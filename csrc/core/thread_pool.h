@@ -19,7 +19,8 @@ public:
 
     int threads() const;
 
-    // Calls body(begin, end) on disjoint ranges that cover [0, count); ranges are multiples of `grain` but for the last.
+    // Calls body(begin, end) on disjoint ranges that cover [0, count); ranges are multiples of `grain` but for the
+    // last.
     void run(std::int64_t count, std::int64_t grain, const std::function<void(std::int64_t, std::int64_t)>& body);
 
 private:

@@ -21,15 +21,16 @@ struct EncoderConfig {
     EncoderKind kind = EncoderKind::kBert;
     std::string model_type;
     std::int64_t layers = 0, width = 0, heads = 0, head_dim = 0, ffn = 0, vocab = 0;
-    std::int64_t max_positions = 0;    // usable source length (0: no limit)
-    std::int64_t position_rows = 0;    // rows of the position table (kBert)
-    std::int64_t position_offset = 0;  // first token's position id: pad id + 1 for (xlm-)roberta, 0 for bert, 2 for m2m_100
+    std::int64_t max_positions = 0;  // usable source length (0: no limit)
+    std::int64_t position_rows = 0;  // rows of the position table (kBert)
+    std::int64_t position_offset =
+        0;  // first token's position id: pad id + 1 for (xlm-)roberta, 0 for bert, 2 for m2m_100
     std::int64_t type_vocab = 0;
     std::int64_t pad_id = 0;
     float eps = 1e-5f;
     Activation activation = Activation::kGelu;
-    bool gated = false;            // T5 v1.1 / mT5: activation(wi_0 x) * wi_1 x
-    bool bias_per_layer = false;   // umT5: a relative bias table in every layer
+    bool gated = false;           // T5 v1.1 / mT5: activation(wi_0 x) * wi_1 x
+    bool bias_per_layer = false;  // umT5: a relative bias table in every layer
     std::int64_t bias_buckets = 32, bias_max_distance = 128;
     float embedding_scale = 1.0f;  // sqrt(width) for NLLB
 };
@@ -42,11 +43,11 @@ struct LlmConfig {
     bool attention_bias = false;         // qwen2: q, k and v have biases
     bool attention_output_bias = false;  // llama with attention_bias = true: o as well
     bool mlp_bias = false;
-    bool qk_norm = false;                // qwen3
+    bool qk_norm = false;  // qwen3
     bool tied_output = false;
-    std::vector<float> inv_freq;         // [head_dim / 2], rope scaling (default, linear, llama3) applied
+    std::vector<float> inv_freq;  // [head_dim / 2], rope scaling (default, linear, llama3) applied
     float attention_scaling = 1.0f;
-    std::int64_t sliding_window = 0;     // 0: none. Requests longer than it are refused (kUnsupported), not approximated
+    std::int64_t sliding_window = 0;  // 0: none. Requests longer than it are refused (kUnsupported), not approximated
 };
 
 enum class MixerKind { kLast, kGlobal, kTransformer };
