@@ -47,6 +47,7 @@ GenerationState::GenerationState(const SequenceDecoder& decoder, Backend& backen
             source_offsets_.push_back(static_cast<std::int32_t>(end));
         }
     }
+    if (traits.longest_row() > 0) capacity_ = std::min(capacity_, traits.longest_row());
     const auto count = static_cast<std::int64_t>(sources.size());
     const std::int64_t slots = checked_rows(count, rows_per_source);
     cache_ = KvCache(work(), traits.layers, checked_rows(slots, capacity_), traits.key_width);

@@ -1,6 +1,7 @@
 // What a family of generators (SWCM, layer fusion) has to say about itself; decoding over it is written once.
 #pragma once
 
+#include <algorithm>
 #include <span>
 
 #include "models/decoder_pass.h"
@@ -23,6 +24,12 @@ struct DecoderTraits {
     bool cross_attention = false;  // keys and values of the source are kept apart
     bool takes_prompt = false;
     bool needs_first_token = false;  // nothing can be predicted before a token is fed
+
+    // Positions that a row can be run with; 0: no limit.
+    std::int64_t longest_row() const {
+        if (max_length == 0 || window == 0) return std::max(max_length, window);
+        return std::min(max_length, window);
+    }
 };
 
 // Immutable; one object serves many threads.

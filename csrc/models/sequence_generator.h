@@ -15,7 +15,7 @@ public:
     SequenceGenerator(const SequenceDecoder& decoder, Backend& backend) : decoder_(decoder), backend_(backend) {}
 
     std::int64_t vocab_size() const override { return decoder_.traits().vocab; }
-    std::int64_t max_length() const override { return decoder_.traits().max_length; }
+    std::int64_t max_length() const override { return decoder_.traits().longest_row(); }
 
     std::unique_ptr<DecodeState> begin(std::span<const GenerationSource> sources, std::int64_t rows_per_source,
                                        std::int64_t max_new_tokens) const override;
