@@ -79,8 +79,8 @@ class FixedDataset(Dataset[Features]):
 
 
 class Collator:
-    """Right-pads a list of features: input_ids and attention_mask [B, S], labels [B, T] (-100 padding) or [B], and for a
-    fusion model prompt_ids and prompt_attention_mask [B, P] (P may be 0)."""
+    """Right-pads a list of features: input_ids and attention_mask [B, S], labels [B, T] (-100 padding) or [B], and for
+    a fusion model prompt_ids and prompt_attention_mask [B, P] (P may be 0)."""
 
     def __init__(self, pad_id: int, prompt_pad_id: int = 0) -> None:
         self.pad_id = pad_id

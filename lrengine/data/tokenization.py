@@ -15,6 +15,8 @@ SPECIAL_TOKENS = {
     "eos_token": "</s>",
     "unk_token": "<unk>",
     "mask_token": "<mask>",
+    "cls_token": "<s>",
+    "sep_token": "</s>",
 }
 
 
@@ -52,12 +54,14 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int, extra_tokens: Iterabl
     tokenizer.post_processor = processors.TemplateProcessing(
         single="<s> $A </s>", pair="<s> $A </s> </s> $B </s>", special_tokens=[("<s>", 0), ("</s>", 2)]
     )
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, cls_token="<s>", sep_token="</s>", **SPECIAL_TOKENS)
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **SPECIAL_TOKENS)
 
 
 def save_tokenizer(tokenizer: Any, directory: Path) -> None:
     """tokenizer.json and its config. The class is written under its neutral name: 5.x names it in a way 4.57 does not
     know, and tokenizer.json holds everything anyway."""
+    directory.mkdir(parents=True, exist_ok=True)
+    directory.mkdir(parents=True, exist_ok=True)
     tokenizer.save_pretrained(str(directory))
     config_path = directory / "tokenizer_config.json"
     config = json.loads(config_path.read_text(encoding="utf-8"))
@@ -76,9 +80,7 @@ class TextEncoder:
         full = list(tokenizer("a")["input_ids"])
         starts = [start for start in range(len(full) - len(bare) + 1) if full[start : start + len(bare)] == bare]
         if not starts:
-            raise DataError(
-                "the tokenizer changes the text's tokens when it adds special tokens; that is not supported"
-            )
+            raise DataError("the tokenizer changes the text's tokens around special tokens: not supported")
         self.before = full[: starts[0]]
         self.after = full[starts[0] + len(bare) :]
 
