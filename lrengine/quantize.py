@@ -26,11 +26,11 @@ from lrengine.atomic_directory import atomic_directory
 from lrengine.errors import ModelFileError, UnsupportedModelError
 from lrengine.safetensors_directory import SafetensorsDirectory
 from lrengine.safetensors_io import (
+    FLOAT_ENCODERS,
     FLOAT_TYPES,
     SafetensorsWriter,
     TensorSpec,
     parse_json,
-    to_bfloat16_bits,
     to_float32,
 )
 
@@ -38,12 +38,6 @@ DTYPES = ("int8", "bfloat16", "float32")
 MODEL_TYPES = ("swcm", "layer_fusion", "layer_fusion_classifier")
 INT8_SCHEME = {"dtype": "int8", "scheme": "per-row-symmetric"}
 SCALE_SUFFIX = "_scale"
-# From finite float32 values to what is stored.
-ENCODERS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
-    "F32": lambda values: values,
-    "F16": lambda values: values.astype(np.float16),
-    "BF16": to_bfloat16_bits,
-}
 KEPT_IN_INT8 = re.compile(
     r"(^mixer\.attention\.)|position_embeddings|embed_positions|token_type_embeddings|relative_attention_bias"
 )
@@ -133,9 +127,9 @@ def _int8_outputs(tensors: SafetensorsDirectory, spec: TensorSpec) -> list[_Outp
 
 
 def _float_output(tensors: SafetensorsDirectory, spec: TensorSpec, dtype: str) -> _Output:
-    kept = spec.dtype if spec.dtype in ENCODERS else "F32"
+    kept = spec.dtype if spec.dtype in ("F16", "BF16") else "F32"
     target = "F32" if dtype == "float32" else "BF16" if dtype == "bfloat16" and len(spec.shape) >= 2 else kept
-    encode = ENCODERS[target]
+    encode = FLOAT_ENCODERS[target]
     return _Output(TensorSpec(spec.name, target, spec.shape), lambda: map(encode, _float_blocks(tensors, spec.name)))
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -160,6 +160,15 @@ def to_bfloat16_bits(values: np.ndarray) -> np.ndarray:
     """Float32 to bfloat16 bits (uint16), rounded to nearest, ties to even; the values must be finite."""
     bits = np.ascontiguousarray(values, np.float32).view(np.uint32)
     return ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype(np.uint16)
+
+
+# From finite float32 values to what is stored.
+FLOAT_ENCODERS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "F64": lambda values: values.astype(np.float64),
+    "F32": lambda values: values,
+    "F16": lambda values: values.astype(np.float16),
+    "BF16": to_bfloat16_bits,
+}
 
 
 def _read_header(path: Path, file: BinaryIO) -> tuple[dict[str, TensorSpec], dict[str, int]]:

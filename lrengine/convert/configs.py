@@ -1,0 +1,66 @@
+"""Configs of sub-models, from local files or from the shapes of their tensors."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from transformers import AutoConfig, PretrainedConfig, XLMRobertaConfig
+
+from lrengine.convert.stored_tensor import StoredTensor
+from lrengine.errors import ModelFileError, UnsupportedModelError
+from lrengine.safetensors_io import parse_json
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Raises ModelFileError when the file is missing, unreadable or no JSON object."""
+    try:
+        return parse_json(path, path.read_bytes())
+    except OSError as error:
+        raise ModelFileError(f"{path}: cannot be read: {error.strerror}") from error
+
+
+def read_config(path: Path | None, option: str) -> PretrainedConfig:
+    """The Hugging Face config in `path`: a config.json or its directory. `option`: its name to users."""
+    if path is None:
+        raise ModelFileError(f"the checkpoint does not hold this sub-model's dimensions: give them with {option} PATH")
+    file = path / "config.json" if path.is_dir() else path
+    fields = read_json(file)
+    model_type = fields.pop("model_type", None)
+    try:
+        return AutoConfig.for_model(model_type, **fields)
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        if model_type is None or "Unrecognized model identifier" in str(error):
+            raise UnsupportedModelError(f"{file}: found model_type {model_type!r}") from error
+        raise ModelFileError(f"{file}: {error}") from error
+
+
+def infer_xlm_roberta(tensors: dict[str, StoredTensor], where: Path, heads: int | None) -> PretrainedConfig:
+    """The config of an XLM-R encoder (names without `encoder.`) from its shapes; the rest is XLM-R's own.
+
+    `heads` cannot be seen in the weights; without it, they are taken to be 64 wide, as in every published XLM-R.
+    Raises ModelFileError when a tensor is missing or the width is no multiple of the heads."""
+
+    def shape(name: str, rank: int) -> tuple[int, ...]:
+        if name not in tensors or len(tensors[name].shape) != rank:
+            found = list(tensors[name].shape) if name in tensors else "none"
+            raise ModelFileError(f"{where}: tensor encoder.{name}: found {found}, expected one of {rank} dimensions")
+        return tensors[name].shape
+
+    vocabulary, width = shape("embeddings.word_embeddings.weight", 2)
+    layers = {name.split(".")[2] for name in tensors if name.startswith("encoder.layer.")}
+    if width % (heads or 64):
+        raise ModelFileError(f"{where}: width {width} is no multiple of {heads or 64}: give --encoder-heads")
+    return XLMRobertaConfig(
+        vocab_size=vocabulary,
+        hidden_size=width,
+        num_hidden_layers=len(layers),
+        num_attention_heads=heads or width // 64,
+        intermediate_size=shape("encoder.layer.0.intermediate.dense.weight", 2)[0],
+        max_position_embeddings=shape("embeddings.position_embeddings.weight", 2)[0],
+        type_vocab_size=shape("embeddings.token_type_embeddings.weight", 2)[0],
+        layer_norm_eps=1e-5,
+        pad_token_id=1,
+        bos_token_id=0,
+        eos_token_id=2,
+    )
