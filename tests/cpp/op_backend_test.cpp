@@ -1,0 +1,73 @@
+// Memory and the choice of an instruction set.
+#include <cstdlib>
+#include <string>
+
+#include "core/error.h"
+#include "op_testing.h"
+
+namespace {
+
+using namespace op_testing;
+
+// The environment of one test.
+class WithIsa {
+public:
+    explicit WithIsa(const char* name) {
+        const char* before = std::getenv("LRENGINE_ISA");
+        before_ = before != nullptr ? before : "";
+        setenv("LRENGINE_ISA", name, 1);
+    }
+    ~WithIsa() { setenv("LRENGINE_ISA", before_.c_str(), 1); }
+
+private:
+    std::string before_;
+};
+
+}  // namespace
+
+TEST(allocations_are_aligned_and_absurd_ones_are_errors) {
+    for (const std::size_t bytes : {std::size_t{0}, std::size_t{1}, std::size_t{100}, std::size_t{5} << 20}) {
+        void* memory = backend().allocate(bytes);
+        CHECK_EQUAL(reinterpret_cast<std::uintptr_t>(memory) % 64, 0u);
+        std::memset(memory, 1, bytes);
+        backend().deallocate(memory);
+    }
+    CHECK_ERROR(backend().allocate(std::size_t{1} << 50), ErrorCode::kOutOfMemory, "1125899906842624");
+    CHECK_ERROR(backend().allocate(~std::size_t{0}), ErrorCode::kOutOfMemory, "memory");
+}
+
+TEST(large_allocations_cost_nothing_until_touched) {
+    void* memory = backend().allocate(std::size_t{4} << 30);
+    static_cast<char*>(memory)[0] = 1;
+    backend().deallocate(memory);
+}
+
+TEST(instruction_set_is_chosen_by_the_environment) {
+    {
+        const WithIsa isa("portable");
+        CHECK_EQUAL(cpu_isa(), std::string("portable"));
+        CHECK_EQUAL(make_cpu_backend(1)->device(), std::string("cpu"));
+    }
+    {
+        const WithIsa isa("sse9");
+        CHECK_ERROR(cpu_isa(), ErrorCode::kInvalidArgument, "sse9");
+        CHECK_ERROR(make_cpu_backend(1), ErrorCode::kInvalidArgument, "portable, avx2 or avx512");
+    }
+    const WithIsa isa("");
+    const std::string best = cpu_isa();
+    CHECK(best == "portable" || best == "avx2" || best == "avx512");
+}
+
+TEST(threads_must_be_a_number_that_makes_sense) {
+    CHECK_ERROR(make_cpu_backend(-1), ErrorCode::kInvalidArgument, "threads");
+    CHECK(make_cpu_backend(0) != nullptr);
+}
+
+TEST(copies_move_bytes) {
+    const int source = 17;
+    int middle = 0, destination = 0;
+    backend().copy_to_device(&middle, &source, sizeof source);
+    backend().copy_to_host(&destination, &middle, sizeof middle);
+    backend().copy_to_host(nullptr, nullptr, 0);
+    CHECK_EQUAL(destination, 17);
+}

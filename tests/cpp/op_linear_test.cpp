@@ -1,0 +1,166 @@
+// out = activation(x W^T + bias) + residual, for every weight type, against a float64 twin.
+#include "core/error.h"
+#include "op_testing.h"
+
+namespace {
+
+using namespace op_testing;
+
+struct Sizes {
+    std::int64_t m, n, k;
+};
+
+// Everything that a call can have, on random numbers.
+struct Product {
+    TestMatrix x;
+    TestWeight weight;
+    std::vector<float> bias;
+    TestMatrix residual;
+    TestMatrix out;
+    Activation activation = Activation::kNone;
+    bool has_bias = true, has_residual = true;
+
+    Product(DType dtype, Sizes s, Random& random)
+        : x(s.m, s.k, random),
+          weight(dtype, s.n, s.k, random),
+          bias(random.floats(s.n)),
+          residual(s.m, s.n, random, 5),
+          out(s.m, s.n, 1) {}
+
+    LinearArgs args() const {
+        LinearArgs args{x.view(), weight.view(), {}, {}, out.view(), activation};
+        if (has_bias) args.bias = vector_of(bias);
+        if (has_residual) args.residual = residual.view();
+        return args;
+    }
+
+    double expected(std::int64_t m, std::int64_t n) const {
+        double sum = 0;
+        for (std::int64_t k = 0; k < x.cols(); ++k) sum += static_cast<double>(x.at(m, k)) * weight.at(n, k);
+        if (has_bias) sum += bias[static_cast<std::size_t>(n)];
+        return reference_activation(activation, sum) + (has_residual ? residual.at(m, n) : 0.0f);
+    }
+};
+
+void check_product(const Product& product) {
+    const double tolerance = 1e-6 * std::sqrt(static_cast<double>(product.x.cols()) + 16);
+    check_close(product.out, tolerance, [&](std::int64_t m, std::int64_t n) { return product.expected(m, n); });
+}
+
+}  // namespace
+
+TEST(linear_at_odd_sizes) {
+    Random random(1);
+    for (const DType dtype : kWeightTypes) {
+        for (const std::int64_t k : {1, 3, 8, 15, 16, 17, 31, 33, 64, 100, 257}) {
+            for (const std::int64_t m : {1, 2, 3, 4, 5, 6, 7, 13}) {
+                Product product(dtype, {m, random.integer(1, 40), k}, random);
+                backend().linear(product.args());
+                check_product(product);
+            }
+        }
+    }
+}
+
+TEST(linear_with_many_rows_and_outputs) {
+    Random random(2);
+    for (const DType dtype : kWeightTypes) {
+        for (const Sizes sizes : {Sizes{70, 301, 48}, Sizes{9, 1100, 40}, Sizes{2, 700, 133}}) {
+            Product product(dtype, sizes, random);
+            backend().linear(product.args());
+            check_product(product);
+        }
+    }
+}
+
+TEST(linear_applies_every_activation_with_and_without_bias_and_residual) {
+    Random random(3);
+    for (const Activation activation : kActivations) {
+        for (const bool bias : {false, true}) {
+            for (const bool residual : {false, true}) {
+                Product product(DType::kFloat32, {3, 21, 30}, random);
+                product.activation = activation;
+                product.has_bias = bias;
+                product.has_residual = residual;
+                backend().linear(product.args());
+                check_product(product);
+            }
+        }
+    }
+}
+
+TEST(linear_may_write_over_its_residual) {
+    Random random(4);
+    Product product(DType::kBFloat16, {7, 150, 33}, random);
+    backend().linear(product.args());
+    LinearArgs in_place = product.args();
+    in_place.out = product.residual.view();
+    backend().linear(in_place);
+    CHECK(same_bits(product.residual, product.out));
+}
+
+// The promise of linear.h: alone or in any batch, with any number of threads, in any job.
+TEST(linear_gives_the_same_bits_in_any_batch) {
+    Random random(5);
+    for (const DType dtype : kWeightTypes) {
+        for (const std::int64_t k : {48, 77}) {
+            Product product(dtype, {40, 203, k}, random);
+            product.activation = Activation::kGelu;
+            backend(2).linear(product.args());
+            for (const int threads : {1, 2, 5}) {
+                for (const std::int64_t rows : {1, 2, 3, 4, 5, 6, 7, 11, 40}) {
+                    const std::int64_t first = random.integer(0, 40 - rows);
+                    TestMatrix part(rows, 203, 2);
+                    LinearArgs args = product.args();
+                    args.x = args.x.slice(first, rows);
+                    args.residual = args.residual.slice(first, rows);
+                    args.out = part.view();
+                    backend(threads).linear(args);
+                    for (std::int64_t r = 0; r < rows; ++r) {
+                        CHECK(same_bits(&part.at(r, 0), &product.out.at(first + r, 0), 203));
+                    }
+                }
+            }
+        }
+    }
+}
+
+TEST(linear_runs_several_products_as_one_job) {
+    Random random(6);
+    std::vector<Product> products;
+    products.emplace_back(DType::kFloat32, Sizes{5, 33, 40}, random);
+    products.emplace_back(DType::kInt8, Sizes{1, 7, 129}, random);
+    products.emplace_back(DType::kBFloat16, Sizes{8, 120, 16}, random);
+    products.emplace_back(DType::kFloat16, Sizes{3, 1, 64}, random);
+    std::vector<LinearArgs> args;
+    for (const Product& product : products) args.push_back(product.args());
+    for (const int threads : {1, 2, 5}) {
+        backend(threads).linear(args);
+        for (const Product& product : products) check_product(product);
+    }
+}
+
+TEST(linear_takes_no_rows_and_no_products) {
+    Random random(7);
+    const Product product(DType::kFloat32, {0, 9, 5}, random);
+    backend().linear(product.args());
+    backend().linear(std::span<const LinearArgs>());
+    CHECK(product.out.is_written_exactly());
+}
+
+TEST(linear_refuses_shapes_that_do_not_fit) {
+    Random random(8);
+    const Product product(DType::kFloat32, {2, 9, 5}, random);
+    LinearArgs args = product.args();
+    args.x.cols = 4;
+    CHECK_ERROR(backend().linear(args), ErrorCode::kInternal, "x is not [M, K]");
+    args = product.args();
+    args.out.rows = 1;
+    CHECK_ERROR(backend().linear(args), ErrorCode::kInternal, "out is not [M, N]");
+    args = product.args();
+    args.bias.size = 8;
+    CHECK_ERROR(backend().linear(args), ErrorCode::kInternal, "bias is not [N]");
+    args = product.args();
+    args.weight.dtype = DType::kInt8;
+    CHECK_ERROR(backend().linear(args), ErrorCode::kInternal, "without scales");
+}
