@@ -61,8 +61,8 @@ struct Job {
 }  // namespace
 
 struct ThreadPool::State {
-    // Low 16 bits: pieces of the current job; above: its number. A worker that has no piece of a job does not look at
-    // the job, so run() need not wait for it.
+    // Low 16 bits: pieces of the current job that nobody took; above: its number. Whoever lowers it owns a piece, so
+    // pieces of a worker that the machine is slow to run are done by another, and run() waits for owners alone.
     std::atomic<std::uint64_t> ticket{0};
     std::atomic<int> unfinished{0};
     std::atomic<int> sleepers{0};
@@ -76,6 +76,17 @@ struct ThreadPool::State {
     std::vector<std::thread> workers;
     unsigned born = 0;  // count_forks() at construction
 
+    // Runs pieces of job `number` until none is left.
+    void run_pieces(std::uint64_t number) {
+        std::uint64_t now = ticket.load();
+        while (now >> 16 == number && (now & 0xffff) != 0) {
+            if (!ticket.compare_exchange_weak(now, now - 1)) continue;
+            run_piece(job.pieces - static_cast<std::int64_t>(now & 0xffff));
+            if (unfinished.fetch_sub(1) == 1) unfinished.notify_one();
+            now = ticket.load();
+        }
+    }
+
     void run_piece(std::int64_t index) {
         inside_piece = true;
         try {
@@ -87,42 +98,42 @@ struct ThreadPool::State {
         inside_piece = false;
     }
 
-    // Waits for another ticket than `seen`: spinning, then asleep. `ticket` and `sleepers` are sequentially consistent,
-    // so either the worker sees the new ticket or publish() sees the sleeper.
-    std::uint64_t next_ticket(std::uint64_t seen) {
+    // Waits for a job other than `seen`: spinning, then asleep. `ticket` and `sleepers` are sequentially consistent, so
+    // either the worker sees the new job or publish() sees the sleeper.
+    std::uint64_t next_job(std::uint64_t seen) {
         for (int spin = 0; spin < kSpins; ++spin) {
-            const std::uint64_t now = ticket.load();
-            if (now != seen) return now;
+            const std::uint64_t number = ticket.load() >> 16;
+            if (number != seen) return number;
             pause();
         }
         std::unique_lock lock(sleep_mutex);
         sleepers.fetch_add(1);
-        wake.wait(lock, [&] { return ticket.load() != seen; });
+        wake.wait(lock, [&] { return ticket.load() >> 16 != seen; });
         sleepers.fetch_sub(1);
-        return ticket.load();
+        return ticket.load() >> 16;
     }
 
-    void publish(std::int64_t pieces) {
+    // Returns the new job's number.
+    std::uint64_t publish(std::int64_t pieces) {
         const std::uint64_t number = (ticket.load() >> 16) + 1;
         ticket.store(number << 16 | static_cast<std::uint64_t>(pieces));
         if (sleepers.load() > 0) {
             const std::lock_guard lock(sleep_mutex);
             wake.notify_all();
         }
+        return number;
     }
 
-    void work(std::int64_t index) {
+    void work() {
         std::uint64_t seen = 0;
         while (true) {
-            seen = next_ticket(seen);
+            seen = next_job(seen);
             if (stopping.load()) return;
-            if (index >= static_cast<std::int64_t>(seen & 0xffff)) continue;
-            run_piece(index);
-            if (unfinished.fetch_sub(1) == 1) unfinished.notify_one();
+            run_pieces(seen);
         }
     }
 
-    void wait_for_workers() {
+    void wait_for_owners() {
         for (int spin = 0; spin < kSpins; ++spin) {
             if (unfinished.load() == 0) return;
             pause();
@@ -136,7 +147,7 @@ struct ThreadPool::State {
         sigfillset(&all);
         pthread_sigmask(SIG_SETMASK, &all, &before);
         try {
-            for (int index = 1; index < threads; ++index) workers.emplace_back([this, index] { work(index); });
+            while (static_cast<int>(workers.size()) + 1 < threads) workers.emplace_back([this] { work(); });
         } catch (const std::system_error& error) {
             pthread_sigmask(SIG_SETMASK, &before, nullptr);
             stop();
@@ -187,10 +198,9 @@ void ThreadPool::run(std::int64_t count, std::int64_t grain, const Body& body) {
     }
     const std::lock_guard lock(state_->callers);
     state_->job = {&body, count, grain, units, pieces};
-    state_->unfinished.store(static_cast<int>(pieces) - 1);
-    state_->publish(pieces);
-    state_->run_piece(0);
-    state_->wait_for_workers();
+    state_->unfinished.store(static_cast<int>(pieces));
+    state_->run_pieces(state_->publish(pieces));
+    state_->wait_for_owners();
     if (state_->failure) std::rethrow_exception(std::exchange(state_->failure, nullptr));
 }
 
