@@ -14,9 +14,10 @@ BeamSearch::BeamSearch(const Generator& generator, Backend& backend, const Searc
       reader_(backend, static_cast<std::int64_t>(request.sources.size()) * options_.num_beams, generator.vocab_size(),
               candidates_) {
     const auto streams = source_streams(request.sources);
+    const auto limits = token_limits(generator, *state_, request.sources.size(), options_.max_new_tokens);
     for (std::size_t index = 0; index < request.sources.size(); ++index) {
         const auto forced = request.sources[index].forced;
-        sources_.push_back({BeamHypotheses(options_, request.limits[index], request.end_tokens, request.stop),
+        sources_.push_back({BeamHypotheses(options_, limits[index], request.end_tokens, request.stop),
                             RandomStream(options_.seed.value_or(0), streams[index]),
                             {forced.begin(), forced.end()},
                             {}});

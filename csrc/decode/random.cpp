@@ -1,5 +1,7 @@
 #include "decode/random.h"
 
+#include <random>
+
 namespace lrengine {
 
 std::array<std::uint32_t, 4> philox(std::array<std::uint32_t, 4> counter, std::array<std::uint32_t, 2> key) {
@@ -23,6 +25,11 @@ std::uint64_t mix_hash(std::uint64_t hash, std::span<const std::int32_t> values)
     for (const std::int32_t value : values) hash = (hash ^ static_cast<std::uint32_t>(value)) * kPrime;
     // The length closes the list: (1, 2), (3) and (1), (2, 3) are different inputs.
     return (hash ^ values.size() ^ 0x9E3779B97F4A7C15u) * kPrime;
+}
+
+std::uint64_t random_seed() {
+    std::random_device entropy;
+    return (std::uint64_t{entropy()} << 32) | entropy();
 }
 
 double RandomStream::uniform(std::uint32_t step, std::uint32_t index) const {

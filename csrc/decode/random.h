@@ -13,6 +13,9 @@ std::array<std::uint32_t, 4> philox(std::array<std::uint32_t, 4> counter, std::a
 // Mixes `values` into `hash` (FNV-1a over 32-bit words): tells streams of different inputs apart.
 std::uint64_t mix_hash(std::uint64_t hash, std::span<const std::int32_t> values);
 
+// From the operating system's entropy.
+std::uint64_t random_seed();
+
 // The numbers that one row draws. They depend on the seed, on the row's own stream and on (step, index) alone, so that
 // a row draws the same numbers in any batch.
 class RandomStream {

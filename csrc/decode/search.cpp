@@ -1,5 +1,6 @@
 #include "decode/search.h"
 
+#include <algorithm>
 #include <map>
 #include <numeric>
 
@@ -18,6 +19,17 @@ void Search::step() {
 std::unique_ptr<Search> start_search(const Generator& generator, Backend& backend, const SearchRequest& request) {
     if (request.options.num_beams > 1) return std::make_unique<BeamSearch>(generator, backend, request);
     return std::make_unique<TokenSearch>(generator, backend, request);
+}
+
+std::vector<std::int64_t> token_limits(const Generator& generator, const DecodeState& state, std::size_t sources,
+                                       std::int64_t max_new_tokens) {
+    std::vector<std::int64_t> limits(sources, max_new_tokens);
+    if (generator.max_length() == 0) return limits;
+    for (std::size_t source = 0; source < sources; ++source) {
+        const std::int64_t room = generator.max_length() - state.prefill_length(static_cast<std::int64_t>(source));
+        limits[source] = std::min(limits[source], room);
+    }
+    return limits;
 }
 
 std::vector<std::uint64_t> source_streams(std::span<const GenerationSource> sources) {

@@ -36,8 +36,7 @@ struct Hypothesis {
 using StopHook = std::function<bool(std::span<const std::int32_t> generated)>;
 
 struct SearchRequest {
-    std::span<const GenerationSource> sources;  // used until the first step has returned
-    std::span<const std::int64_t> limits;       // most new tokens of each source, 1 to options.max_new_tokens
+    std::span<const GenerationSource> sources;  // read by start_search() alone
     GenerationOptions options;                  // validated; with a seed when do_sample is set
     std::vector<std::int32_t> end_tokens;
     StopHook stop;  // may be empty
@@ -67,6 +66,10 @@ private:
 
 // Beam search when num_beams > 1, otherwise greedy or sampling. The backend and the generator outlive the search.
 std::unique_ptr<Search> start_search(const Generator& generator, Backend& backend, const SearchRequest& request);
+
+// Most new tokens of each source: max_new_tokens, or what the model's positions leave.
+std::vector<std::int64_t> token_limits(const Generator& generator, const DecodeState& state, std::size_t sources,
+                                       std::int64_t max_new_tokens);
 
 // The random stream of each source: from its own ids and, among equal sources, its number; so that it is the same in
 // any batch.

@@ -7,9 +7,9 @@ namespace lrengine {
 TokenSearch::TokenSearch(const Generator& generator, Backend& backend, const SearchRequest& request)
     : options_(request.options),
       end_tokens_(request.end_tokens),
-      limits_(request.limits.begin(), request.limits.end()),
       stop_(request.stop),
       state_(generator.begin(request.sources, options_.num_return_sequences, options_.max_new_tokens)),
+      limits_(token_limits(generator, *state_, request.sources.size(), options_.max_new_tokens)),
       processors_(options_, end_tokens_),
       reader_(backend, static_cast<std::int64_t>(request.sources.size()) * options_.num_return_sequences,
               generator.vocab_size(), 1) {

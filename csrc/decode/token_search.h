@@ -39,9 +39,9 @@ private:
 
     GenerationOptions options_;
     std::vector<std::int32_t> end_tokens_;
-    std::vector<std::int64_t> limits_;
     StopHook stop_;
     std::unique_ptr<DecodeState> state_;
+    std::vector<std::int64_t> limits_;
     LogitsProcessors processors_;
     LogitsReader reader_;
     std::optional<BatchRows> batch_;  // empty before the first step

@@ -37,7 +37,7 @@ public:
     // Encodes the sources and feeds prompt and forced tokens; source b's cache is in slot b * rows_per_source.
     // Returns logits [B, V] after the last fed token; valid until the next call.
     virtual Matrix prefill() = 0;
-    // Cache positions that source b takes after prefill (what StepInput::lengths starts from).
+    // Cache positions that source b takes after prefill (what StepInput::lengths starts from); known before prefill().
     virtual std::int64_t prefill_length(std::int64_t source) const = 0;
     // Logits [M, V]; valid until the next call.
     virtual Matrix step(const StepInput& input) = 0;
@@ -53,7 +53,7 @@ public:
     virtual std::int64_t max_length() const = 0;
 
     // rows_per_source: beams or samples; max_new_tokens: how far step() may go beyond prefill. Inputs are copied.
-    // Throws Error(kInvalidArgument) when a row would pass max_length().
+    // Throws Error(kInvalidArgument) when a row has no room for one token; no row may be stepped past max_length().
     virtual std::unique_ptr<DecodeState> begin(std::span<const GenerationSource> sources, std::int64_t rows_per_source,
                                                std::int64_t max_new_tokens) const = 0;
 

@@ -44,13 +44,14 @@ public:
     DType dtype() const { return model_->weight_dtype(); }
     std::size_t weight_bytes() const { return model_->weight_bytes(); }
     std::int64_t target_vocab_size() const;  // 0 for classifiers
+    std::int64_t max_target_length() const;  // positions of a row on the target side; 0: no limit, or a classifier
 
-    // Every method below throws Error(kInvalidArgument) naming the input when ids are outside the vocabulary or longer
+    // Every method below throws Error(kInvalidArgument) naming the source when ids are outside the vocabulary or longer
     // than the model's positions, and leaves the engine usable.
 
     // Starts a request; nothing is computed before Session::step(). A row that reaches the model's longest length
     // before max_new_tokens ends there.
-    std::unique_ptr<Session> start(std::vector<Input> inputs, GenerationOptions options, StopHook stop) const;
+    std::unique_ptr<Session> start(const std::vector<Input>& inputs, GenerationOptions options, StopHook stop) const;
 
     // Log-probability of every target token, after the prefix (one vector an input).
     std::vector<std::vector<float>> score(const std::vector<Input>& inputs, const std::vector<Ids>& targets) const;
@@ -62,24 +63,20 @@ public:
     std::vector<std::vector<float>> encode(const std::vector<Ids>& sources, EncodeOutput output) const;
 
 private:
-    friend class Session;
     Engine(std::shared_ptr<Backend> backend, std::unique_ptr<Model> model);
 
     const Generator& generator() const;
-    Ids forced_tokens(const Input& input) const;
-    std::int64_t prefill_length(const Input& input) const;
-    void check_source(const Ids& source, std::size_t index) const;
-    void check_input(const Input& input, std::size_t index) const;
+    std::vector<Ids> forced_tokens(const std::vector<Input>& inputs) const;
 
     std::shared_ptr<Backend> backend_;
     std::unique_ptr<Model> model_;
 };
 
-// The state of one generate request: its ids, caches and search. One thread at a time, but for cancel(). Keeps the
-// engine.
+// The state of one generate request: caches and search. One thread at a time, but for cancel(). Keeps the engine.
 class Session {
 public:
-    Session(std::shared_ptr<const Engine> engine, std::vector<Input> inputs, GenerationOptions options, StopHook stop);
+    // `search` is null for a request without inputs.
+    Session(std::shared_ptr<const Engine> engine, std::unique_ptr<Search> search);
 
     bool done() const { return !search_ || search_->done(); }
     void step();
@@ -88,9 +85,7 @@ public:
 
 private:
     std::shared_ptr<const Engine> engine_;
-    std::vector<Input> inputs_;
-    std::vector<Ids> forced_;
-    std::unique_ptr<Search> search_;  // null for a request without inputs
+    std::unique_ptr<Search> search_;
 };
 
 }  // namespace lrengine

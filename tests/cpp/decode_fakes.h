@@ -145,10 +145,10 @@ private:
 
 class FakeGenerator : public lrengine::Generator {
 public:
-    explicit FakeGenerator(std::int64_t vocab) : vocab_(vocab) {}
+    explicit FakeGenerator(std::int64_t vocab, std::int64_t max_length = 0) : vocab_(vocab), max_length_(max_length) {}
 
     std::int64_t vocab_size() const override { return vocab_; }
-    std::int64_t max_length() const override { return 0; }
+    std::int64_t max_length() const override { return max_length_; }
     std::unique_ptr<lrengine::DecodeState> begin(std::span<const lrengine::GenerationSource> sources,
                                                  std::int64_t rows_per_source,
                                                  std::int64_t max_new_tokens) const override {
@@ -160,7 +160,7 @@ public:
     }
 
 private:
-    std::int64_t vocab_;
+    std::int64_t vocab_, max_length_;
 };
 
 // A batch of sources, each with one forced token, and a search over it.
@@ -175,9 +175,7 @@ struct Batch {
                                             lrengine::StopHook stop = {}) const {
         std::vector<lrengine::GenerationSource> views;
         for (std::size_t i = 0; i < sources.size(); ++i) views.push_back({sources[i], {}, forced[i]});
-        const std::vector<std::int64_t> limits(sources.size(), options.max_new_tokens);
-        return lrengine::start_search(generator, backend,
-                                      {views, limits, options, std::move(end_tokens), std::move(stop)});
+        return lrengine::start_search(generator, backend, {views, options, std::move(end_tokens), std::move(stop)});
     }
 
     std::vector<std::vector<lrengine::Hypothesis>> run(std::int64_t vocab, const lrengine::GenerationOptions& options,

@@ -233,17 +233,18 @@ TEST(a_cancelled_search_gives_what_it_has) {
     }
 }
 
-TEST(each_source_has_its_own_limit) {
-    const fakes::FakeGenerator generator(kVocab);
+TEST(rows_end_where_the_models_positions_do) {
+    const fakes::FakeGenerator generator(kVocab, 6);
     fakes::HostBackend backend;
-    const std::vector<Ids> sources = {{1}, {2}};
-    const Ids forced = {0};
-    const std::vector<lrengine::GenerationSource> views = {{sources[0], {}, forced}, {sources[1], {}, forced}};
-    const std::vector<std::int64_t> limits = {2, 5};
+    Batch batch({{1}, {2}});
+    batch.forced[0] = {0, 1, 1, 1};
     for (const std::int64_t beams : {1, 3}) {
-        auto search = lrengine::start_search(generator, backend, {views, limits, with_beams(beams, 5), {}, {}});
+        auto search = batch.start(generator, backend, with_beams(beams, 50), {});
         while (!search->done()) search->step();
-        CHECK_EQUAL(search->results()[0][0].tokens.size(), 2u);
-        CHECK_EQUAL(search->results()[1][0].tokens.size(), 5u);
+        for (const std::size_t source : {0u, 1u}) {
+            const Hypothesis& found = search->results()[source][0];
+            CHECK_EQUAL(found.tokens.size(), source == 0 ? 2u : 5u);
+            CHECK(found.finish_reason == FinishReason::kLength);
+        }
     }
 }
