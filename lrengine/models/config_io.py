@@ -7,6 +7,7 @@ sub-model configs and both spellings, so that 4.57, 5.x and the C++ engine read 
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 from transformers import AutoConfig, GenerationConfig, PretrainedConfig
@@ -36,7 +37,7 @@ def complete_dict(config: PretrainedConfig) -> dict[str, Any]:
 def sub_config(value: PretrainedConfig | dict[str, Any] | None, field: str) -> PretrainedConfig:
     """A sub-model's config from what config.json or a caller holds. Raises ValueError naming `field`."""
     if isinstance(value, PretrainedConfig):
-        return value
+        return copy.deepcopy(value)  # the outer config sets fields of its sub-configs; `value` may be a live model's
     if not isinstance(value, dict) or "model_type" not in value:
         raise ValueError(
             f"config field '{field}' must be a complete Hugging Face config with a model_type, not {value!r}"
