@@ -3,6 +3,7 @@
 #include <vector>
 
 #include "core/error.h"
+#include "models/latent_mapper.h"
 
 namespace lrengine {
 
@@ -48,7 +49,7 @@ std::unique_ptr<Mapper> load_mapper(const MapperConfig& config, std::int64_t wid
         case MapperKind::kMlp:
             return std::make_unique<TokenMapper>(config, width, llm_width, loader);
         case MapperKind::kLatent:
-            fail(ErrorCode::kUnsupported, "mapper.type: \"latent\" is not supported by this build");
+            return std::make_unique<LatentMapper>(config, width, llm_width, loader);
     }
     fail(ErrorCode::kInternal, "unknown mapper kind");
 }
