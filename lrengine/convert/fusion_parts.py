@@ -75,13 +75,14 @@ class FusionParts:
     ) -> ConvertedModel:
         """Raises ModelFileError when tensors are left over or an id is unknown."""
         source.check_all_used()
+        ids = _token_ids(self.llm_config, options)
         try:
             config = LayerFusionConfig(
                 encoder=self.encoder_config,
                 llm=self.llm_config,
                 mixer=mixer,
                 mapper=mapper,
-                **_token_ids(self.llm_config, options),
+                **ids,
             )
         except ValueError as error:
             raise UnsupportedModelError(f"{source.where}: {error}") from error
