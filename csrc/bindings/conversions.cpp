@@ -183,9 +183,9 @@ StopHook stop_hook(const py::object& callable) {
         const py::gil_scoped_acquire gil;
         delete object;
     });
-    return [held](std::span<const std::int32_t> tokens) {
+    return [held](std::int64_t source, std::span<const std::int32_t> tokens) {
         const py::gil_scoped_acquire gil;
-        return (*held)(copied(std::vector<std::int32_t>(tokens.begin(), tokens.end()))).cast<bool>();
+        return (*held)(source, copied(std::vector<std::int32_t>(tokens.begin(), tokens.end()))).cast<bool>();
     };
 }
 

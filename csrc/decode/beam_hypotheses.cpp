@@ -27,14 +27,15 @@ std::vector<std::size_t> largest(std::vector<float> scores, std::int64_t count) 
 }  // namespace
 
 BeamHypotheses::BeamHypotheses(const GenerationOptions& options, std::int64_t max_new_tokens,
-                               std::span<const std::int32_t> end_tokens, const StopHook& stop)
+                               std::span<const std::int32_t> end_tokens, const StopHook& stop, std::int64_t source)
     : num_beams_(options.num_beams),
       num_return_sequences_(options.num_return_sequences),
       max_new_tokens_(max_new_tokens),
       length_penalty_(options.length_penalty),
       early_stopping_(options.early_stopping),
       end_tokens_(end_tokens.begin(), end_tokens.end()),
-      stop_(stop) {
+      stop_(stop),
+      source_(source) {
     // All beams start equal: only the first may have successors, or they would all be the same.
     running_.assign(static_cast<std::size_t>(num_beams_), Running{{}, {}, kBarred, 0});
     running_.front().score = 0.0f;
@@ -62,7 +63,7 @@ void BeamHypotheses::update(std::span<const Continuation> continuations) {
 bool BeamHypotheses::hits_stop(const Continuation& continuation, std::int64_t length, FinishReason& reason) const {
     if (std::find(end_tokens_.begin(), end_tokens_.end(), continuation.token) != end_tokens_.end()) {
         reason = FinishReason::kStop;
-    } else if (stop_ && stop_(extended(continuation).tokens)) {
+    } else if (stop_ && stop_(source_, extended(continuation).tokens)) {
         reason = FinishReason::kStop;
     } else if (length >= max_new_tokens_) {
         reason = FinishReason::kLength;

@@ -28,8 +28,9 @@ public:
         std::int32_t parent;  // in the running beams before the last update; 0 at first
     };
 
+    // `source`: the number that `stop` is called with.
     BeamHypotheses(const GenerationOptions& options, std::int64_t max_new_tokens,
-                   std::span<const std::int32_t> end_tokens, const StopHook& stop);
+                   std::span<const std::int32_t> end_tokens, const StopHook& stop, std::int64_t source);
 
     // K = max(2, 1 + end tokens) * num_beams: enough that num_beams of them do not end.
     static std::int64_t candidates(const GenerationOptions& options, std::size_t end_tokens);
@@ -64,6 +65,7 @@ private:
     EarlyStopping early_stopping_;
     std::vector<std::int32_t> end_tokens_;
     StopHook stop_;
+    std::int64_t source_;
     std::vector<Running> running_;
     std::vector<Finished> finished_;
     bool improvable_ = true;

@@ -17,7 +17,8 @@ BeamSearch::BeamSearch(const Generator& generator, Backend& backend, const Searc
     const auto limits = token_limits(generator, *state_, request.sources.size(), options_.max_new_tokens);
     for (std::size_t index = 0; index < request.sources.size(); ++index) {
         const auto forced = request.sources[index].forced;
-        sources_.push_back({BeamHypotheses(options_, limits[index], request.end_tokens, request.stop),
+        sources_.push_back({BeamHypotheses(options_, limits[index], request.end_tokens, request.stop,
+                                           static_cast<std::int64_t>(index)),
                             RandomStream(options_.seed.value_or(0), streams[index]),
                             {forced.begin(), forced.end()},
                             {}});

@@ -32,8 +32,8 @@ struct Hypothesis {
     double score() const;  // sum of token_log_probs
 };
 
-// Looks at the tokens generated for a row (never the end token); true ends the row with kStop.
-using StopHook = std::function<bool(std::span<const std::int32_t> generated)>;
+// Looks at the tokens generated for a row of a source (never the end token); true ends the row with kStop.
+using StopHook = std::function<bool(std::int64_t source, std::span<const std::int32_t> generated)>;
 
 struct SearchRequest {
     std::span<const GenerationSource> sources;  // read by start_search() alone

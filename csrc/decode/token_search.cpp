@@ -107,7 +107,7 @@ void TokenSearch::take(Row& row, std::int32_t token, std::int64_t logits_row) {
     hypothesis.tokens.push_back(token);
     row.history.push_back(token);
     const bool at_limit = steps_ + 1 >= limits_[static_cast<std::size_t>(row.source)];
-    if (stop_ && stop_(hypothesis.tokens)) {
+    if (stop_ && stop_(row.source, hypothesis.tokens)) {
         hypothesis.finish_reason = FinishReason::kStop;
     } else if (at_limit) {
         hypothesis.finish_reason = FinishReason::kLength;

@@ -194,18 +194,20 @@ TEST(first_sampled_tokens_have_the_models_distribution) {
 }
 
 TEST(a_stop_hook_ends_rows_and_beams) {
-    const lrengine::StopHook stop = [](std::span<const std::int32_t> tokens) { return tokens.size() == 3; };
+    const lrengine::StopHook stop = [](std::int64_t source, std::span<const std::int32_t> tokens) {
+        return tokens.size() == (source == 0 ? 3u : 4u);
+    };
     for (const std::int64_t beams : {1, 3}) {
         const auto results = Batch({{1}, {2}}).run(kVocab, with_beams(beams, 20), {}, stop);
-        for (const auto& found : results) {
-            CHECK_EQUAL(found[0].tokens.size(), 3u);
-            CHECK(found[0].finish_reason == FinishReason::kStop);
+        for (const std::size_t source : {0u, 1u}) {
+            CHECK_EQUAL(results[source][0].tokens.size(), source == 0 ? 3u : 4u);
+            CHECK(results[source][0].finish_reason == FinishReason::kStop);
         }
     }
 }
 
 TEST(an_exception_in_the_stop_hook_reaches_the_caller) {
-    const lrengine::StopHook stop = [](std::span<const std::int32_t>) -> bool {
+    const lrengine::StopHook stop = [](std::int64_t, std::span<const std::int32_t>) -> bool {
         lrengine::fail(lrengine::ErrorCode::kInvalidArgument, "from the hook");
     };
     CHECK_ERROR(Batch(Sources{Ids{1}}).run(kVocab, with_beams(1, 5), kEnd, stop), lrengine::ErrorCode::kInvalidArgument,
