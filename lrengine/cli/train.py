@@ -42,9 +42,8 @@ def run(args: argparse.Namespace) -> int:
     result = train(config)
     last = f", last training loss {result.train_loss[-1][1]:.3f}" if result.train_loss else ""
     dev = f", dev loss {result.final_metrics['eval_loss']:.3f}" if "eval_loss" in result.final_metrics else ""
-    print(
-        f"{result.output_dir}: {result.steps} steps in {result.seconds:.0f} s (stopped by {result.stopped_by}){last}{dev}"
-    )
+    spent = f"{result.steps} steps in {result.seconds:.0f} s (stopped by {result.stopped_by})"
+    print(f"{result.output_dir}: {spent}{last}{dev}")
     return 0
 
 

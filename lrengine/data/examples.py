@@ -11,7 +11,7 @@ from lrengine.data.report import DataReport, SourceReport
 from lrengine.data.scripts import expected_share
 from lrengine.data.sentences import chunk_text
 from lrengine.data.sources import SourceConfig
-from lrengine.data.template import as_text, cell, fill, nearest
+from lrengine.data.template import as_text, cell, fill, fill_template, nearest
 from lrengine.errors import DataError
 
 
@@ -160,7 +160,7 @@ def _pairs(row: Row, source: SourceConfig, counts: SourceReport) -> Iterator[Exa
         "translation" if source.name is None and from_language and to_language else "task",
         from_language,
         to_language,
-        prompt=fill(source.prompt, row) if source.prompt is not None else "",
+        prompt=fill_template(source.prompt, row) if source.prompt is not None else "",
         place=row.place,
     )
 

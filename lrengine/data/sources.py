@@ -35,7 +35,7 @@ class SourceConfig:
     pivot: str | None = None  # parallel: shorthand for pivot <-> every other language
     source: str | None = None
     target: str | None = None
-    prompt: str | None = None  # pairs: text that the LLM sees after the source
+    prompt: str | None = None  # pairs: template of the text that the LLM sees after the source
     text: str | None = None
     label: str | None = None
     language: str | None = None  # of `text` and `labels`, and of `source` if source_language is not given

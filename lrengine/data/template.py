@@ -48,11 +48,14 @@ def template_columns(template: str) -> list[str]:
 
 
 def fill(choice: str, row: Row) -> str:
-    """The text that `choice` (a column's name or a template) gives for a row. `{{` and `}}` stand for braces."""
-    if not is_template(choice):
-        return cell(row, choice)
+    """The text that `choice` (a column's name or a template) gives for a row."""
+    return fill_template(choice, row) if is_template(choice) else cell(row, choice)
+
+
+def fill_template(template: str, row: Row) -> str:
+    """`template` with every `{column}` replaced by the row's text. `{{` and `}}` stand for braces."""
 
     def substitute(match: re.Match[str]) -> str:
         return match[0][0] if match[1] is None else cell(row, match[1])
 
-    return FIELD.sub(substitute, choice)
+    return FIELD.sub(substitute, template)

@@ -34,8 +34,8 @@ def load_tokenizer(path: str) -> Any:
 
 
 def train_tokenizer(texts: Iterable[str], vocab_size: int, extra_tokens: Iterable[str] = ()) -> Any:
-    """A Unigram tokenizer in XLM-R's manner: NFKC, white space as U+2581, `<s>`=0 `<pad>`=1 `</s>`=2 `<unk>`=3, `<mask>`
-    last but `extra_tokens`. The result may have fewer than `vocab_size` entries if the texts hold no more."""
+    """A Unigram tokenizer in XLM-R's manner: NFKC, white space as U+2581, `<s>`=0 `<pad>`=1 `</s>`=2 `<unk>`=3,
+    `<mask>` last but `extra_tokens`. The result may have fewer than `vocab_size` entries if the texts hold no more."""
     from tokenizers import Tokenizer, decoders, normalizers, pre_tokenizers, processors, trainers
     from tokenizers.models import Unigram
     from transformers import PreTrainedTokenizerFast

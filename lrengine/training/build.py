@@ -46,10 +46,10 @@ def build_swcm(section: ModelSection, tokenizer: Any, prefixes: dict[str, str]) 
     from lrengine.models import SwcmForConditionalGeneration
 
     if section.path is not None:
-        model = SwcmForConditionalGeneration.from_pretrained(section.path)
+        model = SwcmForConditionalGeneration.from_pretrained(section.path, dtype="float32")
         if model.config.vocab_size < len(tokenizer):
             raise DataError(
-                f"model.path: {section.path} has {model.config.vocab_size} word embeddings, its tokenizer with the tags "
+                f"model.path: {section.path} has {model.config.vocab_size} embeddings, its tokenizer with the tags "
                 f"{len(tokenizer)}; use language_tags.style: text"
             )
         prefixes = {**(getattr(model.config, "source_prefixes", None) or {}), **prefixes}
@@ -60,7 +60,7 @@ def build_swcm(section: ModelSection, tokenizer: Any, prefixes: dict[str, str]) 
             lambda: SwcmForConditionalGeneration.from_encoder(encoder, tokenizer=tokenizer, **section.options),
         )
     model.config.source_prefixes = prefixes
-    _set_trainable(model.encoder, not section.freeze_encoder)
+    model.encoder.requires_grad_(not section.freeze_encoder)
     return Parts(model, tokenizer)
 
 
@@ -69,14 +69,15 @@ def build_fusion(section: ModelSection, tokenizer: Any, llm_tokenizer: Any) -> P
     from lrengine.models import LayerFusionForCausalLM
 
     if section.path is not None:
-        model = LayerFusionForCausalLM.from_pretrained(section.path)
+        model = LayerFusionForCausalLM.from_pretrained(section.path, dtype="float32")
     else:
         encoder = _encoder(section, tokenizer)
         llm = _llm(section, llm_tokenizer)
         options = section.options
         model = _checked("model.options", lambda: LayerFusionForCausalLM.from_pretrained_parts(encoder, llm, **options))
-    _set_trainable(model.encoder, not section.freeze_encoder)
-    _set_trainable(model.llm, not section.freeze_llm)
+    model.config.freeze_llm = section.freeze_llm
+    model.llm.requires_grad_(not section.freeze_llm)
+    _freeze_encoder(model, bool(section.freeze_encoder))
     return Parts(model, tokenizer, llm_tokenizer)
 
 
@@ -86,16 +87,15 @@ def build_classifier(section: ModelSection, tokenizer: Any, labels: Sequence[str
     from lrengine.models import LayerFusionForSequenceClassification
 
     if section.path is not None:
-        model = LayerFusionForSequenceClassification.from_pretrained(section.path)
+        model = LayerFusionForSequenceClassification.from_pretrained(section.path, dtype="float32")
     else:
         encoder = _encoder(section, tokenizer)
-        id2label = dict(enumerate(labels))
         options = section.options
         model = _checked(
             "model.options",
-            lambda: LayerFusionForSequenceClassification.from_encoder(encoder, id2label=id2label, **options),
+            lambda: LayerFusionForSequenceClassification.from_encoder(encoder, labels, **options),
         )
-    _set_trainable(model.encoder, not section.freeze_encoder)
+    _freeze_encoder(model, bool(section.freeze_encoder))
     return Parts(model, tokenizer)
 
 
@@ -111,7 +111,7 @@ def _encoder(section: ModelSection, tokenizer: Any) -> Any:
         encoder = _checked("model.encoder", lambda: build_encoder(config))
     else:
         name = str(section.encoder)
-        encoder = _checked(f"model.encoder: {name}", lambda: load_encoder(name))
+        encoder = _checked(f"model.encoder: {name}", lambda: load_encoder(name, "float32"))
     if len(tokenizer) > encoder.config.vocab_size:
         encoder.resize_token_embeddings(len(tokenizer))
     return encoder
@@ -124,7 +124,7 @@ def _llm(section: ModelSection, tokenizer: Any) -> Any:
         config = _checked("model.llm", lambda: _hf_config(section.llm, tokenizer, "model.llm"))
         return _checked("model.llm", lambda: AutoModelForCausalLM.from_config(config))
     name = str(section.llm)
-    return _checked(f"model.llm: {name}", lambda: AutoModelForCausalLM.from_pretrained(name))
+    return _checked(f"model.llm: {name}", lambda: AutoModelForCausalLM.from_pretrained(name, dtype="float32"))
 
 
 def _hf_config(fields: Any, tokenizer: Any, where: str) -> Any:
@@ -143,8 +143,11 @@ def _hf_config(fields: Any, tokenizer: Any, where: str) -> Any:
     return AutoConfig.for_model(model_type, **given)
 
 
-def _set_trainable(module: Any, trainable: bool) -> None:
-    module.requires_grad_(trainable)
+def _freeze_encoder(model: Any, frozen: bool) -> None:
+    """As the models do it themselves: by the config, which train() follows."""
+    model.config.freeze_encoder = frozen
+    model.encoder.requires_grad_(not frozen)
+    model.train()
 
 
 def _checked(where: str, make: Any) -> Any:

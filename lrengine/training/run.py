@@ -61,6 +61,8 @@ def train(config: TrainConfig, parts: Parts | None = None, callbacks: Sequence[T
             clear_leftovers(output_dir)
             check_same_run(output_dir, config, checkpoint)
             cut_log(output_dir, checkpoint)
+    if not run.progress:
+        transformers.utils.logging.disable_progress_bar()
     transformers.set_seed(run.seed)
     with processes.first_one_first():  # so that a tokenizer is trained by one process only
         setup = prepare(config, parts, checkpoint, processes)
@@ -74,7 +76,7 @@ def train(config: TrainConfig, parts: Parts | None = None, callbacks: Sequence[T
         )
     started = time.monotonic()
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint is not None else None)
-    final = trainer.evaluate() if setup.dev_examples else {}
+    final = _final_metrics(trainer) if setup.dev_examples else {}
     if processes.is_first:
         _write_final(output_dir, setup.parts)
     trainer.accelerator.wait_for_everyone()
@@ -168,6 +170,14 @@ def _checkpointing(wanted: bool) -> dict[str, Any]:
     known = {item.name for item in dataclasses.fields(TrainingArguments)}
     name = "activation_checkpointing" if "activation_checkpointing" in known else "gradient_checkpointing"
     return {name: True, f"{name}_kwargs": {"use_reentrant": False}}
+
+
+def _final_metrics(trainer: PlannedTrainer) -> dict[str, float]:
+    """Dev metrics of the finished model; those of the last step, if the model is still that one."""
+    last = evaluations(trainer.state.log_history)[-1:]
+    if last and last[0]["step"] == trainer.state.global_step and not trainer.args.load_best_model_at_end:
+        return last[0]
+    return dict(trainer.evaluate())
 
 
 def _write_final(output_dir: Path, parts: Parts) -> None:

@@ -106,7 +106,7 @@ def _build(
     output_dir = Path(config.run.output_dir)
 
     def saved(choice: str | TokenizerTraining | None, folder: str) -> Path | None:
-        """Where a tokenizer trained before the run was killed, or by the first process, lies: it is not trained again."""
+        """Where a tokenizer lies that was trained before the run was killed, or by the first process."""
         if not isinstance(choice, TokenizerTraining) or (checkpoint is None and processes.is_first):
             return None
         return (checkpoint if checkpoint is not None else output_dir) / folder
@@ -179,8 +179,8 @@ def _task_sizes(examples: Sequence[Example]) -> tuple[dict[str, int], dict[str, 
         sizes[example.task] = sizes.get(example.task, 0) + 1
         if objectives.setdefault(example.task, example.objective) != example.objective:
             raise DataError(
-                f"task '{example.task}' is used for {objectives[example.task]} and for {example.objective}; give one of "
-                "the sources another name"
+                f"task '{example.task}' is used for {objectives[example.task]} and for {example.objective}; "
+                "give one of the sources another name"
             )
     return sizes, objectives
 
