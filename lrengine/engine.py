@@ -26,9 +26,9 @@ OPTIONS = frozenset(name for name, _, _ in _engine.option_table())
 class Engine:
     """A model directory (docs/MODEL_DIRECTORY.md) in memory. Immutable: any number of threads may use one engine.
 
-    Every method takes one text, a list of texts, or a list of id lists, and answers with a list. What an input gets does
-    not depend on the other inputs of the call. A request that cannot be answered raises InvalidRequestError and leaves the
-    engine usable. Computing releases the GIL; Ctrl-C works between tokens."""
+    Every method takes one text, a list of texts, or a list of id lists, and answers with a list. What an input gets
+    does not depend on the other inputs of the call. A request that cannot be answered raises InvalidRequestError and
+    leaves the engine usable. Computing releases the GIL; Ctrl-C works between tokens."""
 
     def __init__(
         self, native: _engine.Engine, source: TextCodec | None, target: TextCodec | None, template: str
