@@ -42,7 +42,7 @@ class FusedEncoderModel(PreTrainedModel):
         return self
 
     def fused_states(self, input_ids: Tensor, attention_mask: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-        """input_ids, mask [B, S] -> fused states [B, S, D] and mixer weights [B, S, L], zeros at padding; and the mask."""
+        """ids, mask [B, S] -> fused states [B, S, D] and mixer weights [B, S, L], zeros at padding; and the mask."""
         mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.config.freeze_encoder):
             states = all_layer_states(self.encoder, input_ids, mask)

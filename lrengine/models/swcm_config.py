@@ -43,6 +43,8 @@ class SwcmConfig(PretrainedConfig):
         **kwargs: Any,
     ) -> None:
         self.encoder = sub_config(encoder, "encoder")
+        if not is_bert_type(self.encoder):
+            raise ValueError(f"SWCM needs a BERT-type encoder, not '{self.encoder.model_type}'")
         kwargs["is_encoder_decoder"] = True
         super().__init__(**kwargs)
         self.normal_layer_interval = normal_layer_interval
@@ -63,8 +65,6 @@ class SwcmConfig(PretrainedConfig):
         self._check()
 
     def _check(self) -> None:
-        if not is_bert_type(self.encoder):
-            raise ValueError(f"SWCM needs a BERT-type encoder, not '{self.encoder.model_type}'")
         if getattr(self.encoder, "position_embedding_type", "absolute") != "absolute":
             raise ValueError("SWCM needs an encoder with absolute positions")
         if self.norm_style not in NORM_STYLES:
