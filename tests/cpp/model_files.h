@@ -69,9 +69,9 @@ inline std::string safetensors_bytes(const std::string& header, const std::strin
 }
 
 inline std::string list_text(const std::vector<std::int64_t>& numbers) {
-    std::string text;
-    for (const std::int64_t number : numbers) text += (text.empty() ? "" : ",") + std::to_string(number);
-    return "[" + text + "]";
+    std::string text = "[";
+    for (const std::int64_t number : numbers) text.append(text.size() > 1 ? "," : "").append(std::to_string(number));
+    return text.append("]");
 }
 
 // A correct file, its header padded with spaces so that the data begins at a multiple of 8 plus `shift`.
