@@ -5,11 +5,20 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from transformers import AutoConfig, PretrainedConfig, XLMRobertaConfig
+from transformers import CONFIG_MAPPING, AutoConfig, PretrainedConfig, XLMRobertaConfig
 
 from lrengine.convert.stored_tensor import StoredTensor
 from lrengine.errors import ModelFileError, UnsupportedModelError
 from lrengine.safetensors_io import parse_json
+
+_SIZES = {
+    "vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size",
+    "max_position_embeddings", "type_vocab_size", "d_model", "d_kv", "d_ff", "num_layers", "num_heads",
+    "encoder_layers", "encoder_attention_heads", "encoder_ffn_dim", "num_key_value_heads", "head_dim",
+    "relative_attention_num_buckets",
+}  # fmt: skip
+_MAX_LAYERS = 1000
+_MAX_SIZE = 2**24
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -26,13 +35,27 @@ def read_config(path: Path | None, option: str) -> PretrainedConfig:
         raise ModelFileError(f"the checkpoint does not hold this sub-model's dimensions: give them with {option} PATH")
     file = path / "config.json" if path.is_dir() else path
     fields = read_json(file)
-    model_type = fields.pop("model_type", None)
+    return build_config(fields.pop("model_type", None), fields, file)
+
+
+def build_config(model_type: object, fields: dict[str, Any], where: Path) -> PretrainedConfig:
+    """Of transformers' own class. Raises UnsupportedModelError when it has none, ModelFileError when it refuses."""
+    if not isinstance(model_type, str) or model_type not in CONFIG_MAPPING:
+        raise UnsupportedModelError(f"{where}: found model_type {model_type!r}, which transformers does not know")
+    _check_sizes(fields, where)
     try:
         return AutoConfig.for_model(model_type, **fields)
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        if model_type is None or "Unrecognized model identifier" in str(error):
-            raise UnsupportedModelError(f"{file}: found model_type {model_type!r}") from error
-        raise ModelFileError(f"{file}: {error}") from error
+    except Exception as error:  # ValueError, TypeError, and since transformers 5 validation errors of another family
+        raise ModelFileError(f"{where}: {error}") from error
+
+
+def _check_sizes(fields: dict[str, Any], where: Path) -> None:
+    """Raises ModelFileError for a size that is no positive integer or out of all proportion: some configs and every
+    model class loop over layers before anything could be compared with the weights."""
+    for name in _SIZES & set(fields):
+        value, limit = fields[name], _MAX_LAYERS if "layers" in name else _MAX_SIZE
+        if not isinstance(value, int) or isinstance(value, bool) or not 0 < value <= limit:
+            raise ModelFileError(f"{where}: {name}: found {value!r}, expected an integer from 1 to {limit}")
 
 
 def infer_xlm_roberta(tensors: dict[str, StoredTensor], where: Path, heads: int | None) -> PretrainedConfig:

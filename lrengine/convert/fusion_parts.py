@@ -16,6 +16,8 @@ from lrengine.convert.stored_tensor import SourceTensors, StoredTensor
 from lrengine.convert.tokenizer_files import has_tokenizer
 from lrengine.errors import ModelFileError, UnsupportedModelError
 from lrengine.models import LayerFusionConfig, LayerFusionForCausalLM
+from lrengine.models.encoders import ENCODER_TYPES
+from lrengine.models.fusion_config import LLM_TYPES
 
 _T5_TYPES = ("t5", "mt5", "umt5")
 _LLM_EMBEDDING = "llm.model.embed_tokens.weight"
@@ -34,7 +36,15 @@ class FusionParts:
     def read(cls, options: ConvertOptions) -> FusionParts:
         """With the sub-configs from the local files that `options` name."""
         encoder = read_config(options.encoder_config, "--encoder-config")
-        return cls(encoder, read_config(options.llm_config, "--llm-config"))
+        llm = read_config(options.llm_config, "--llm-config")
+        for config, path, known in (
+            (encoder, options.encoder_config, ENCODER_TYPES),
+            (llm, options.llm_config, LLM_TYPES),
+        ):
+            if config.model_type not in known:
+                found = f"found model_type {config.model_type!r}, expected one of {', '.join(known)}"
+                raise UnsupportedModelError(f"{path}: {found}")
+        return cls(encoder, llm)
 
     def add(self, name: str, tensor: StoredTensor) -> None:
         """Under our name; a second tensor for the same name must be its equal."""

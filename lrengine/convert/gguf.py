@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 from transformers import (
-    AutoConfig,
     LlamaForCausalLM,
     PretrainedConfig,
     PreTrainedModel,
@@ -21,6 +20,7 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
+from lrengine.convert.configs import build_config
 from lrengine.convert.gguf_file import MAGIC, GgufFile, read_gguf
 from lrengine.convert.options import ConvertOptions
 from lrengine.convert.output import ConvertedModel
@@ -129,7 +129,7 @@ def _config(path: Path, file: GgufFile, architecture: str, options: ConvertOptio
     }
     if architecture != "qwen2":
         fields["attention_bias"] = "blk.0.attn_q.bias" in file.tensors
-    return AutoConfig.for_model(architecture, **fields)
+    return build_config(architecture, fields, path)
 
 
 def _token_ids(file: GgufFile, options: ConvertOptions) -> dict[str, Any]:

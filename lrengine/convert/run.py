@@ -9,6 +9,7 @@ from lrengine.atomic_directory import atomic_directory
 from lrengine.convert.gguf import convert_gguf, is_gguf
 from lrengine.convert.langbridge import convert_langbridge, is_langbridge
 from lrengine.convert.layer_fusion import convert_layer_fusion, is_layer_fusion
+from lrengine.convert.new_swcm import write_new_swcm
 from lrengine.convert.options import TYPES, ConvertOptions
 from lrengine.convert.output import ConvertedModel, write_model
 from lrengine.convert.source import open_source
@@ -38,6 +39,10 @@ def convert(
     if layout not in TYPES:
         raise UnsupportedModelError(f"layout {layout!r}: expected one of {', '.join(TYPES)}")
     options = options or ConvertOptions()
+    if layout == "swcm-from-encoder":
+        with atomic_directory(destination, force) as folder:
+            write_new_swcm(source, folder, options)
+        return layout
     if layout == "gguf" or (layout == "auto" and is_gguf(source)):
         layout, model = "gguf", convert_gguf(source, options)
     else:
@@ -47,10 +52,6 @@ def convert(
     with atomic_directory(destination, force) as folder:
         write_model(model, source, folder)
     return layout
-
-
-def _swcm_from_encoder(source: Path, folder: Path, options: ConvertOptions) -> None:
-    """A new SWCM, its decoder made of the encoder in the Hugging Face directory `source`."""
 
 
 def _recognise(tensors: SourceTensors) -> str:

@@ -94,7 +94,7 @@ def _load_pickle(path: Path) -> Any:
         return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except MemoryError:
         raise
-    except Exception as error:  # noqa: BLE001  a hostile pickle can raise anything
+    except Exception as error:  # a hostile pickle can raise anything
         reason = str(error).strip().split("\n")[0]
         raise ModelFileError(f"{path}: not a torch file with nothing but tensors: {reason}") from error
 

@@ -84,11 +84,10 @@ def _encoder_config(encoder: dict[str, StoredTensor], options: ConvertOptions, w
     if options.encoder_config is None:
         return infer_xlm_roberta(encoder, where, options.encoder_heads)
     config = read_config(options.encoder_config, "--encoder-config")
-    if getattr(config, "hidden_act", None) != "gelu":
+    activation = getattr(config, "hidden_act", None)
+    if activation != "gelu":
         # The published decoder has it hard-coded, and ours takes the encoder's.
-        raise UnsupportedModelError(
-            f"{options.encoder_config}: found hidden_act {config.hidden_act!r}, expected 'gelu'"
-        )
+        raise UnsupportedModelError(f"{options.encoder_config}: found hidden_act {activation!r}, expected 'gelu'")
     return config
 
 

@@ -35,7 +35,7 @@ def copy_tokenizer(source: Path, destination: Path) -> None:
         else:
             tokenizer = AutoTokenizer.from_pretrained(source.parent, gguf_file=source.name, local_files_only=True)
         tokenizer.save_pretrained(destination)
-    except Exception as error:  # noqa: BLE001  every tokenizer class fails in its own way
+    except Exception as error:  # every tokenizer class fails in its own way
         raise ModelFileError(f"{source}: the tokenizer cannot be read: {error}") from error
     if not (destination / _FAST).is_file():
         raise ModelFileError(f"{source}: transformers makes no {_FAST} of this tokenizer")

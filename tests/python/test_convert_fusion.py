@@ -199,6 +199,8 @@ def test_sub_configs_are_asked_for_and_must_fit(tmp_path: Path) -> None:
     longer = sub_configs(tmp_path / "longer", tiny_encoder("mt5", layers=4), tiny_llm("llama"))
     with pytest.raises(ModelFileError, match=r"0 tensors for encoder.encoder.block.3"):
         convert(source, tmp_path / "dst", options=longer)
+    with pytest.raises(UnsupportedModelError, match="found model_type 'llama', expected one of bert"):
+        convert(source, tmp_path / "dst", options=replace(options, encoder_config=options.llm_config))
     with pytest.raises(ModelFileError, match="--eos-id"):
         fields = json.loads((tmp_path / "parts/llm/config.json").read_text())
         (tmp_path / "parts/llm/config.json").write_text(json.dumps({**fields, "eos_token_id": None}))

@@ -16,6 +16,7 @@ from lrengine.convert.options import ConvertOptions
 from lrengine.convert.run import convert
 from lrengine.errors import ModelFileError, UnsupportedModelError
 from lrengine.models import SwcmForConditionalGeneration
+from tiny import tiny_encoder
 
 State = dict[str, torch.Tensor]
 HEADS = ConvertOptions(encoder_heads=3)
@@ -163,6 +164,16 @@ def test_heads_that_cannot_be_inferred_are_asked_for(tmp_path: Path, capsys: pyt
     assert "--encoder-heads" in capsys.readouterr().err
     assert main(["convert", str(path), str(tmp_path / "dst"), "--encoder-heads", "3", "--type", "swcm"]) == 0
     assert "tokenizer" in capsys.readouterr().out
+
+
+def test_a_new_model_from_an_encoder_directory(tmp_path: Path) -> None:
+    encoder = tiny_encoder("xlm-roberta")
+    encoder.save_pretrained(tmp_path / "encoder")
+    assert main(["convert", str(tmp_path / "encoder"), str(tmp_path / "dst"), "--type", "swcm-from-encoder"]) == 0
+    model = SwcmForConditionalGeneration.from_pretrained(tmp_path / "dst")
+    query = encoder.encoder.layer[1].attention.self.query.weight
+    assert torch.equal(model.decoder.custom_layers()[1].cross_attention.q_proj.weight, query)
+    assert main(["convert", str(tmp_path / "absent"), str(tmp_path / "d"), "--type", "swcm-from-encoder"]) == 2
 
 
 def test_an_existing_directory_is_replaced_only_when_forced(tmp_path: Path) -> None:
