@@ -28,7 +28,8 @@ def complete_dict(config: PretrainedConfig) -> dict[str, Any]:
     }
     for name in getattr(config, "sub_configs", {}):
         fields[name] = complete_dict(getattr(config, name))
-        fields[name].pop("transformers_version", None)
+        for outer_field in ("transformers_version", "dtype"):  # one of each a directory
+            fields[name].pop(outer_field, None)
     if "rope_theta" in fields or "rope_parameters" in fields:
         fields.update(_rope_in_both_spellings(fields))
     return fields
@@ -42,7 +43,7 @@ def sub_config(value: PretrainedConfig | dict[str, Any] | None, field: str) -> P
         raise ValueError(
             f"config field '{field}' must be a complete Hugging Face config with a model_type, not {value!r}"
         )
-    fields = {name: item for name, item in value.items() if name != "model_type"}
+    fields = {name: copy.deepcopy(item) for name, item in value.items() if name != "model_type"}
     return AutoConfig.for_model(value["model_type"], **fields)
 
 
