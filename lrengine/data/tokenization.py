@@ -35,7 +35,8 @@ def load_tokenizer(path: str) -> Any:
 
 def train_tokenizer(texts: Iterable[str], vocab_size: int, extra_tokens: Iterable[str] = ()) -> Any:
     """A Unigram tokenizer in XLM-R's manner: NFKC, white space as U+2581, `<s>`=0 `<pad>`=1 `</s>`=2 `<unk>`=3,
-    `<mask>` last but `extra_tokens`. The result may have fewer than `vocab_size` entries if the texts hold no more."""
+    `<mask>` last but `extra_tokens`. The result may have fewer than `vocab_size` entries if the texts hold no more.
+    Raises DataError if `vocab_size` has no room for the characters of the texts."""
     from tokenizers import Tokenizer, decoders, normalizers, pre_tokenizers, processors, trainers
     from tokenizers.models import Unigram
     from transformers import PreTrainedTokenizerFast
@@ -49,7 +50,12 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int, extra_tokens: Iterabl
     trainer = trainers.UnigramTrainer(
         vocab_size=vocab_size - len(extras), special_tokens=specials, unk_token="<unk>", show_progress=False
     )
-    tokenizer.train_from_iterator(texts, trainer)
+    texts = list(texts)
+    try:
+        tokenizer.train_from_iterator(texts, trainer)
+    except Exception as error:  # the library raises nothing more special
+        characters = len(set().union(*map(set, texts))) if texts else 0
+        raise DataError(f"vocab_size {vocab_size}: {error} (the texts have {characters} different ones)") from error
     tokenizer.add_special_tokens(extras)
     tokenizer.post_processor = processors.TemplateProcessing(
         single="<s> $A </s>", pair="<s> $A </s> </s> $B </s>", special_tokens=[("<s>", 0), ("</s>", 2)]

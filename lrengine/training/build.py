@@ -86,6 +86,8 @@ def build_classifier(section: ModelSection, tokenizer: Any, labels: Sequence[str
     are the model's own."""
     from lrengine.models import LayerFusionForSequenceClassification
 
+    if len(labels) < 2:
+        raise DataError(f"data.train: only one label, '{labels[0]}', in all examples: nothing to learn")
     if section.path is not None:
         model = LayerFusionForSequenceClassification.from_pretrained(section.path, dtype="float32")
     else:

@@ -153,7 +153,7 @@ class RunSection:
     workers: int = 0
     device: Literal["auto", "cpu"] = "auto"
     tensorboard: bool = True
-    progress: bool = True
+    progress: bool = True  # show the data report, progress bars and losses
 
 
 @dataclass

@@ -12,7 +12,7 @@ from typing import Any
 
 import transformers
 import yaml
-from transformers import TrainerCallback, TrainingArguments
+from transformers import PrinterCallback, TrainerCallback, TrainingArguments
 
 from lrengine.data.dataset import Collator, FixedDataset, PlannedDataset
 from lrengine.data.report import DataReport
@@ -69,7 +69,8 @@ def train(config: TrainConfig, parts: Parts | None = None, callbacks: Sequence[T
     clock = RunClock(setup.steps, run.max_seconds)
     trainer = _trainer(config, setup, clock, callbacks)
     if processes.is_first:
-        print(setup.report, flush=True)
+        if run.progress:
+            print(setup.report, flush=True)
         setup.report.save(output_dir / "data_report.json")
         (output_dir / "train_config.yaml").write_text(
             yaml.safe_dump(config.as_dict(), allow_unicode=True, sort_keys=False)
@@ -108,7 +109,7 @@ def _trainer(
         run.batch_size if data.group_by_length else None,
     )
     more: list[TrainerCallback] = [TensorBoardLog(Path(run.output_dir) / "tensorboard")] if run.tensorboard else []
-    return PlannedTrainer(
+    trainer = PlannedTrainer(
         model=setup.parts.model,
         args=_arguments(config, setup),
         train_dataset=train_set,
@@ -122,6 +123,9 @@ def _trainer(
         write_model=setup.parts.save,
         keep=run.keep_checkpoints,
     )
+    if not run.progress:
+        trainer.remove_callback(PrinterCallback)  # it would print every log entry in the bar's place
+    return trainer
 
 
 def _arguments(config: TrainConfig, setup: Setup) -> TrainingArguments:

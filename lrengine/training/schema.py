@@ -95,7 +95,7 @@ def _convert_union(choices: tuple[Any, ...], value: Any, where: str) -> Any:
     named = [choice for choice in choices if choice is not type(None)]
     for choice in named:
         if isinstance(choice, type) and type(value) is choice:  # the exact type first: 1 stays int in int | str
-            return value
+            return _convert(choice, value, where)
     problems = []
     for choice in named:
         try:

@@ -1,0 +1,218 @@
+"""Training each model type for a few steps on the sample: the loss falls, and the directory is a whole model."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from training_support import EMOJI, NO_DROPOUT, TINY_ENCODER, UI, classifier_document, fusion_document, swcm_document
+
+from lrengine.data.features import Limits, SwcmFeatures
+from lrengine.data.tokenization import load_tokenizer
+from lrengine.errors import DataError
+from lrengine.models import (
+    LayerFusionForCausalLM,
+    LayerFusionForSequenceClassification,
+    SwcmForConditionalGeneration,
+)
+from lrengine.training import TrainConfig, train
+from lrengine.training.model_directory import Parts
+
+
+def run(document, **options):
+    return train(TrainConfig.from_dict(document), **options)
+
+
+def mean_loss(pairs):
+    return sum(loss for _, loss in pairs) / len(pairs)
+
+
+def assert_loss_falls(result, by):
+    first, last = mean_loss(result.train_loss[:3]), mean_loss(result.train_loss[-3:])
+    assert last < first - by, (first, last)
+
+
+def test_swcm_learns_and_leaves_a_whole_directory(tmp_path):
+    document = swcm_document(tmp_path / "m", max_steps=30, eval_every=15)
+    document["data"]["dev"] = [{**document["data"]["train"][0], "where": {"split": "dev"}, "limit": 5}]
+    document["objective"] = {
+        "mix": {"translation": 2, "denoising": 1},
+        "label_smoothing": 0.1,
+        "scheduled_sampling": {"schedule": "linear", "max_probability": 0.5, "start": 0.5},
+    }
+    result = run(document)
+    assert_loss_falls(result, by=0.5)
+    assert result.steps == 30 and result.stopped_by == "steps"
+    assert [step for step, _ in result.train_loss] == list(range(1, 31))
+    assert [entry["step"] for entry in result.eval_history] == [15, 30]
+    assert result.log_history[10]["own_predictions"] == 0.0 and result.train_loss[-1][0] == 30
+    assert max(entry.get("own_predictions", 0.0) for entry in result.log_history) == pytest.approx(0.5)
+    probabilities = result.data_report.sampling
+    assert probabilities["zh-ug"] + probabilities["ug-zh"] == pytest.approx(2 / 3)
+
+    directory = tmp_path / "m"
+    assert {path.name for path in directory.iterdir()} >= {
+        "config.json", "model.safetensors", "tokenizer.json",
+        "data_report.json", "train_config.yaml", "train_log.jsonl",
+    }  # fmt: skip
+    assert not [path.name for path in directory.iterdir() if path.name.startswith(".")]
+    config = json.loads((directory / "config.json").read_text())
+    assert config["source_prefixes"] == {"ug": "<2ug> ", "zh": "<2zh> "}
+    log = [json.loads(line) for line in (directory / "train_log.jsonl").read_text().splitlines()]
+    assert [entry["step"] for entry in log if "loss" in entry] == list(range(1, 31))
+    report = json.loads((directory / "data_report.json").read_text())
+    assert report["sources"][0]["kept"] == {"zh-ug": 60, "ug-zh": 60}
+
+
+def test_a_trained_swcm_can_be_trained_further_on_any_pairs(tmp_path):
+    run(swcm_document(tmp_path / "a", max_steps=4))
+    document = swcm_document(tmp_path / "b", max_steps=4)
+    document["model"] = {"type": "swcm", "path": str(tmp_path / "a")}
+    document["data"]["train"] = [
+        {"kind": "pairs", "path": UI, "source": "{domain}: {en}", "target": "zh", "name": "task", "limit": 20}
+    ]
+    document["optimizer"] = {"learning_rate": 0.0}
+    result = run(document)
+    assert set(result.data_report.sampling) == {"task"}
+    models = [SwcmForConditionalGeneration.from_pretrained(str(tmp_path / name)) for name in "ab"]
+    for (name, before), (_, after) in zip(*(model.state_dict().items() for model in models), strict=True):
+        assert before.equal(after), name
+    assert models[1].config.source_prefixes == {"ug": "<2ug> ", "zh": "<2zh> "}, "kept for later"
+    assert (tmp_path / "b" / "tokenizer.json").read_bytes() == (tmp_path / "a" / "tokenizer.json").read_bytes()
+
+
+def test_language_tags_as_tokens_are_one_token_each(tmp_path):
+    document = swcm_document(tmp_path / "m", max_steps=1)
+    document["objective"] = {"language_tags": {"style": "token", "template": "<2{language}>"}}
+    run(document)
+    tokenizer = load_tokenizer(str(tmp_path / "m"))
+    assert len(tokenizer("<2ug>", add_special_tokens=False)["input_ids"]) == 1
+    model = SwcmForConditionalGeneration.from_pretrained(str(tmp_path / "m"))
+    assert model.config.vocab_size == model.get_input_embeddings().weight.shape[0] >= len(tokenizer)
+
+
+def test_the_classifier_learns_with_the_encoder_frozen_or_not(tmp_path):
+    result = run(classifier_document(tmp_path / "free", max_steps=40))
+    assert_loss_falls(result, by=0.15)
+    document = classifier_document(tmp_path / "frozen", max_steps=40)
+    document["model"]["freeze_encoder"] = True
+    document["data"]["dev"] = [{**document["data"]["train"][0], "limit": 50}]
+    result = run(document)
+    assert mean_loss(result.train_loss[-5:]) < mean_loss(result.train_loss[:5])
+    assert 0.0 <= result.final_metrics["eval_accuracy"] <= 1.0
+    assert result.data_report.overlap > 0 and "dev scores will flatter" in str(result.data_report)
+    model = LayerFusionForSequenceClassification.from_pretrained(str(tmp_path / "frozen"))
+    lines = Path(EMOJI).read_text(encoding="utf-8").splitlines()
+    assert set(model.config.id2label.values()) == {json.loads(line)["label"] for line in lines}
+
+
+def weights(model):
+    return {name: tensor.clone() for name, tensor in model.state_dict().items()}
+
+
+@pytest.mark.parametrize("frozen", [True, False])
+def test_fusion_trains_only_what_it_should(tmp_path, frozen):
+    document = fusion_document(tmp_path / "m", max_steps=25)
+    document["model"].update(freeze_encoder=frozen, freeze_llm=frozen)
+    document["data"]["train"][0]["limit"] = 8  # one batch again and again: a frozen random LLM can learn little
+    before = {}
+
+    from transformers import TrainerCallback
+
+    class Remember(TrainerCallback):
+        def on_train_begin(self, args, state, control, model=None, **kwargs):
+            before.update(weights(model))
+
+    result = run(document, callbacks=[Remember()])
+    assert mean_loss(result.train_loss[-3:]) < mean_loss(result.train_loss[:3]) - (0.01 if frozen else 0.3)
+    model = LayerFusionForCausalLM.from_pretrained(str(tmp_path / "m"))
+    changed = {name.split(".")[0] for name, tensor in model.state_dict().items() if not tensor.equal(before[name])}
+    expected = {"mixer", "mapper", "end_boundary"} | (set() if frozen else {"encoder", "llm"})
+    assert changed == expected
+    assert (tmp_path / "m" / "llm" / "tokenizer.json").is_file() and (tmp_path / "m" / "tokenizer.json").is_file()
+    assert load_tokenizer(str(tmp_path / "m" / "llm")).eos_token_id == 2
+
+
+def test_chat_templates_end_up_in_the_config(tmp_path):
+    run(fusion_document(tmp_path / "m", max_steps=1))
+    tokenizer = load_tokenizer(str(tmp_path / "m" / "llm"))
+    tokenizer.chat_template = (
+        "{{ bos_token }}{% for m in messages %}[{{ m.role }}]{{ m.content }}[/]{% endfor %}"
+        "{% if add_generation_prompt %}[answer]{% endif %}"
+    )
+    model = LayerFusionForCausalLM.from_pretrained(str(tmp_path / "m"))
+    document = fusion_document(tmp_path / "chat", max_steps=1)
+    document["objective"] = {"chat_template": True}
+    run(document, parts=Parts(model, load_tokenizer(str(tmp_path / "m")), tokenizer))
+    config = json.loads((tmp_path / "chat" / "config.json").read_text())
+    assert config["prompt_template"] == "[user]{prompt}[/][answer]"
+    tokenizer.chat_template = None
+    with pytest.raises(DataError, match="has no chat template"):
+        run(document, parts=Parts(model, load_tokenizer(str(tmp_path / "m")), tokenizer))
+
+
+def test_a_step_is_the_same_however_it_is_cut(tmp_path):
+    """Gradient accumulation weights tokens, not micro-batches."""
+    curves = []
+    for name, batch, accumulation, checkpointing in (("a", 8, 1, False), ("b", 2, 4, False), ("c", 4, 2, True)):
+        document = swcm_document(tmp_path / name, max_steps=4, batch_size=batch, gradient_accumulation=accumulation,
+                                 gradient_checkpointing=checkpointing)  # fmt: skip
+        document["model"]["encoder"] = {**TINY_ENCODER, **NO_DROPOUT}
+        document["model"]["tokenizer"] = str(tmp_path / "a") if name != "a" else {"vocab_size": 600}
+        document["data"]["group_by_length"] = False
+        curves.append([loss for _, loss in run(document).train_loss])
+    assert curves[1] == pytest.approx(curves[0], rel=1e-4)
+    assert curves[2] == pytest.approx(curves[0], rel=1e-4)
+
+
+def test_training_stops_when_the_time_is_up_with_the_learning_rate_at_its_end(tmp_path):
+    result = run(classifier_document(tmp_path / "m", max_steps=100_000, max_seconds=1.5, batch_size=2))
+    assert result.stopped_by == "seconds" and 0 < result.steps < 100_000
+    assert result.seconds < 15
+    rates = [entry["learning_rate"] for entry in result.log_history if "learning_rate" in entry]
+    assert rates[-1] < 0.2 * max(rates)
+    assert (tmp_path / "m" / "config.json").is_file()
+
+
+def test_bfloat16_and_tensorboard(tmp_path):
+    document = classifier_document(tmp_path / "m", max_steps=3, bf16=True, tensorboard=True)
+    assert run(document).steps == 3
+    assert list((tmp_path / "m" / "tensorboard").glob("events*"))
+
+
+def test_what_the_model_cannot_do_is_said_before_training(tmp_path):
+    document = swcm_document(tmp_path / "m")
+    document["data"]["max_source_length"] = 65
+    with pytest.raises(DataError, match="data.max_source_length: 65 tokens, but the encoder has positions for 64"):
+        run(document)
+    document = swcm_document(tmp_path / "m")
+    document["model"]["options"] = {"norm_style": "pots"}
+    with pytest.raises(DataError, match="model.options: norm_style 'pots'"):
+        run(document)
+    document["model"]["options"] = {"colour": 1, "sharing": "some"}
+    with pytest.raises(DataError, match="model.options"):
+        run(document)
+    document = swcm_document(tmp_path / "m")
+    document["model"]["encoder"] = "/no/such/encoder"
+    document["model"]["tokenizer"] = None
+    with pytest.raises(DataError, match="/no/such/encoder"):
+        run(document)
+    document = classifier_document(tmp_path / "m")
+    document["data"]["train"][0]["limit"] = 30
+    with pytest.raises(DataError, match="only one label, 'smileys-emotion'"):
+        run(document)
+    document = swcm_document(tmp_path / "m")
+    document["objective"] = {"language_tags": {"template": "uyghur"}}
+    with pytest.raises(DataError, match=r"has no \{language\}"):
+        run(document)
+
+
+def test_denoising_rows_reach_the_model_with_masks(tmp_path):
+    run(swcm_document(tmp_path / "m", max_steps=1))
+    tokenizer = load_tokenizer(str(tmp_path / "m"))
+    model = SwcmForConditionalGeneration.from_pretrained(str(tmp_path / "m"))
+    make = SwcmFeatures(tokenizer, 2, Limits(40, 40), TrainConfig.from_dict(
+        swcm_document(tmp_path)).objective.noise, model.config.source_prefixes)  # fmt: skip
+    assert make.mask_id == tokenizer.convert_tokens_to_ids("<mask>")
+    with torch.no_grad():
+        assert model(input_ids=torch.tensor([[0, make.mask_id, 2]]), labels=torch.tensor([[5, 2]])).loss.isfinite()

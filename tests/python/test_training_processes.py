@@ -1,0 +1,44 @@
+"""Several processes: torchrun with two CPU processes trains the same model as one process with the whole batch."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+import yaml
+from training_support import NO_DROPOUT, TINY_ENCODER, swcm_document
+
+from lrengine.training import TrainConfig, train
+
+
+def test_two_processes_equal_one_with_the_same_global_batch(tmp_path):
+    document = swcm_document(tmp_path / "one", max_steps=4, batch_size=8, save_every=2)
+    document["model"]["encoder"] = {**TINY_ENCODER, **NO_DROPOUT}
+    document["data"]["group_by_length"] = False
+    one = train(TrainConfig.from_dict(document))
+
+    document["model"]["tokenizer"] = str(tmp_path / "one")
+    document["run"].update(output_dir=str(tmp_path / "two"), batch_size=4)
+    config = tmp_path / "two.yaml"
+    config.write_text(yaml.safe_dump(document))
+    launch = [
+        "torch.distributed.run",
+        "--nproc-per-node",
+        "2",
+        "--rdzv-backend",
+        "c10d",
+        "--rdzv-endpoint",
+        "localhost:0",
+    ]
+    command = [sys.executable, "-m", *launch, "-m", "lrengine", "train", str(config)]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr[-3000:]
+
+    log = [json.loads(line) for line in (tmp_path / "two" / "train_log.jsonl").read_text().splitlines()]
+    two = [entry["loss"] for entry in log if "loss" in entry]
+    assert two == pytest.approx([loss for _, loss in one.train_loss], rel=1e-4)
+    checkpoint = tmp_path / "two" / "checkpoint-4"
+    assert {path.name for path in checkpoint.glob("rng_state*")} == {"rng_state_0.pth", "rng_state_1.pth"}
+    assert (tmp_path / "two" / "model.safetensors").is_file() and not list((tmp_path / "two").glob(".*"))
