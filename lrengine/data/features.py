@@ -38,7 +38,7 @@ class SwcmFeatures:
     def __init__(
         self, tokenizer: Any, eos_id: int, limits: Limits, noise: NoiseConfig, prefixes: Mapping[str, str]
     ) -> None:
-        self.text = TextEncoder(tokenizer)
+        self.text = TextEncoder.of(tokenizer)
         self.mask_id = tokenizer.mask_token_id
         self.eos_id = eos_id
         self.limits = limits
@@ -81,8 +81,8 @@ class FusionFeatures:
     special tokens: BOS is the model's own, and eos ends the target."""
 
     def __init__(self, tokenizer: Any, llm_tokenizer: Any, eos_id: int, limits: Limits, template: str | None) -> None:
-        self.text = TextEncoder(tokenizer)
-        self.llm_text = TextEncoder(llm_tokenizer)
+        self.text = TextEncoder.of(tokenizer)
+        self.llm_text = TextEncoder.of(llm_tokenizer)
         self.eos_id = eos_id
         self.limits = limits
         self.template = template
@@ -101,7 +101,7 @@ class ClassifierFeatures:
     """Source and the label's number."""
 
     def __init__(self, tokenizer: Any, limits: Limits, label_ids: Mapping[str, int]) -> None:
-        self.text = TextEncoder(tokenizer)
+        self.text = TextEncoder.of(tokenizer)
         self.limits = limits
         self.label_ids = dict(label_ids)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -78,21 +78,28 @@ def save_tokenizer(tokenizer: Any, directory: Path) -> None:
 
 
 class TextEncoder:
-    """Text to ids, without special tokens or between those that the tokenizer puts around a single text."""
+    """Text to ids, without special tokens or between those that a tokenizer puts around a single text.
 
-    def __init__(self, tokenizer: Any) -> None:
-        self.tokenizer = tokenizer
-        bare = self.bare("a")
-        full = list(tokenizer("a")["input_ids"])
+    bare_ids, wrapped_ids: text to ids without and with them."""
+
+    def __init__(self, bare_ids: Callable[[str], list[int]], wrapped_ids: Callable[[str], list[int]]) -> None:
+        self.bare = bare_ids
+        bare, full = bare_ids("a"), wrapped_ids("a")
         starts = [start for start in range(len(full) - len(bare) + 1) if full[start : start + len(bare)] == bare]
         if not starts:
             raise DataError("the tokenizer changes the text's tokens around special tokens: not supported")
         self.before = full[: starts[0]]
         self.after = full[starts[0] + len(bare) :]
 
-    def bare(self, text: str) -> list[int]:
-        # verbose: the warning about texts longer than the model is ours to give (DataReport)
-        return list(self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
+    @classmethod
+    def of(cls, tokenizer: Any) -> TextEncoder:
+        """Of a tokenizer of transformers."""
+
+        def ids(text: str, special: bool) -> list[int]:
+            # verbose: the warning about texts longer than the model is ours to give (DataReport)
+            return list(tokenizer(text, add_special_tokens=special, verbose=False)["input_ids"])
+
+        return cls(lambda text: ids(text, False), lambda text: ids(text, True))
 
     def wrap(self, ids: list[int], max_length: int) -> list[int]:
         """`ids`, cut so that with the special tokens around it there are at most `max_length`."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from lrengine.data.tokenization import TextEncoder
 from lrengine.errors import ModelFileError
 
 
@@ -46,10 +47,16 @@ class EnginePredictor:
     """The C++ engine."""
 
     def __init__(self, directory: Path, options: DecodingOptions) -> None:
-        import lrengine
+        from lrengine.engine import Engine
+        from lrengine.text import TextCodec
 
-        engine_class: Any = lrengine.Engine
-        self.engine = engine_class.load(str(directory), device=options.device, threads=options.threads)
+        self.engine = Engine.load(str(directory), device=options.device, threads=options.threads)
+        codec = TextCodec.load(directory)
+        if codec is None:
+            raise ModelFileError(f"{directory}: has no tokenizer.json")
+        # ids, not texts: the engine refuses a source that is longer than the encoder takes, and training cuts it
+        self.text = TextEncoder(codec.bare, codec.source)
+        self.max_source = _source_positions(read_config(directory)["encoder"])
         self.options = options
 
     def generate(self, sources: Sequence[str], prompts: Sequence[str] | None) -> list[str]:
@@ -58,7 +65,7 @@ class EnginePredictor:
         for start in range(0, len(sources), options.batch_size):
             chosen = slice(start, start + options.batch_size)
             results = self.engine.generate(
-                list(sources[chosen]),
+                [self.text.source(source, self.max_source) for source in sources[chosen]],
                 prompts=None if prompts is None else list(prompts[chosen]),
                 max_new_tokens=options.max_new_tokens,
                 num_beams=options.num_beams,
@@ -69,7 +76,8 @@ class EnginePredictor:
     def classify(self, sources: Sequence[str]) -> list[str]:
         labels: list[str] = []
         for start in range(0, len(sources), self.options.batch_size):
-            results = self.engine.classify(list(sources[start : start + self.options.batch_size]))
+            chosen = sources[start : start + self.options.batch_size]
+            results = self.engine.classify([self.text.source(source, self.max_source) for source in chosen])
             labels += [result.label for result in results]
         return labels
 
@@ -81,7 +89,7 @@ class TorchPredictor:
         import torch
 
         import lrengine.models as models
-        from lrengine.data.tokenization import TextEncoder, load_tokenizer
+        from lrengine.data.tokenization import load_tokenizer
 
         config = read_config(directory)
         classes: dict[str, Any] = {
@@ -96,13 +104,13 @@ class TorchPredictor:
         self.device = torch.device(wanted)
         self.model = classes[config["model_type"]].from_pretrained(str(directory)).eval().to(self.device)
         self.tokenizer = load_tokenizer(str(directory))
-        self.text = TextEncoder(self.tokenizer)
+        self.text = TextEncoder.of(self.tokenizer)
         self.max_source = _source_positions(config["encoder"])
         self.template = config.get("prompt_template")
         self.target_tokenizer = self.tokenizer
         if config["model_type"] == "layer_fusion":
             self.target_tokenizer = load_tokenizer(str(directory / "llm"))
-            self.target_text = TextEncoder(self.target_tokenizer)
+            self.target_text = TextEncoder.of(self.target_tokenizer)
 
     def generate(self, sources: Sequence[str], prompts: Sequence[str] | None) -> list[str]:
         import torch

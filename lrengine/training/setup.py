@@ -56,7 +56,7 @@ def prepare(config: TrainConfig, parts: Parts | None, checkpoint: Path | None, p
         parts = _build(config, examples, prefixes, checkpoint, processes)
     elif config.model.type == "swcm":
         parts.model.config.source_prefixes = prefixes
-    counter = TextEncoder(parts.tokenizer)
+    counter = TextEncoder.of(parts.tokenizer)
     assert config.data.max_source_length is not None
     room = config.data.max_source_length - 8  # special tokens and a language tag
     examples = chunk_documents(examples, room, lambda text: len(counter.bare(text)))
@@ -149,10 +149,20 @@ def _features(config: TrainConfig, parts: Parts) -> MakeFeatures:
     if config.objective.chat_template:
         parts.model.config.prompt_template = chat_prompt_template(parts.llm_tokenizer)
     template = getattr(parts.model.config, "prompt_template", None)
+    return FusionFeatures(parts.tokenizer, parts.llm_tokenizer, _end_token(parts), limits, template)
+
+
+def _end_token(parts: Parts) -> int:
+    """The LLM tokenizer's end token, which closes every target. It becomes the first of the config's, so that the engine
+    closes the targets that it scores in the same way."""
     eos = parts.llm_tokenizer.eos_token_id
     if eos is None:
         raise DataError("model.llm_tokenizer: has no end-of-sequence token")
-    return FusionFeatures(parts.tokenizer, parts.llm_tokenizer, int(eos), limits, template)
+    config = parts.model.config
+    known = config.eos_token_id if isinstance(config.eos_token_id, list) else [config.eos_token_id]
+    others = [token for token in known if token not in (eos, None)]
+    config.eos_token_id = [int(eos), *others] if others else int(eos)
+    return int(eos)
 
 
 def _check_positions(config: Any, limits: Limits) -> None:

@@ -48,7 +48,7 @@ def test_a_missing_tokenizer_is_a_data_error(tmp_path):
 
 
 def test_special_tokens_are_found_and_lengths_kept(tokenizer):
-    text = TextEncoder(tokenizer)
+    text = TextEncoder.of(tokenizer)
     assert (text.before, text.after) == ([0], [2])
     whole = text.source("red green blue", 100)
     assert whole == tokenizer("red green blue")["input_ids"]
@@ -65,7 +65,7 @@ def make_swcm(tokenizer, prefixes, mask_ratio=0.35):
 @pytest.mark.parametrize("tag", ["<2ug> ", "to uyghur: "])
 def test_translation_and_denoising_carry_the_same_tag_which_is_never_masked(tokenizer, tag):
     make = make_swcm(tokenizer, {"ug": tag})
-    tag_ids = TextEncoder(tokenizer).bare(tag.rstrip())
+    tag_ids = TextEncoder.of(tokenizer).bare(tag.rstrip())
     translated = make(Example("red", "سالام", "en-ug", "translation", "en", "ug"), rng())
     assert translated["input_ids"] == tokenizer(tag + "red")["input_ids"]
     assert translated["input_ids"][1 : 1 + len(tag_ids)] == tag_ids
@@ -83,7 +83,7 @@ def test_denoising_hides_from_the_source_and_keeps_the_whole_target(tokenizer):
     example = Example("One two. Three four five.", None, "en", "denoising", "en", "en")
     features = make_swcm(tokenizer, {})(example, rng())
     assert tokenizer.mask_token_id in features["input_ids"]
-    assert features["labels"] == TextEncoder(tokenizer).target(example.source, 2, 40)
+    assert features["labels"] == TextEncoder.of(tokenizer).target(example.source, 2, 40)
     assert len(features["input_ids"]) <= 40
 
 
@@ -97,7 +97,7 @@ def test_denoising_without_a_mask_token_is_an_error(tokenizer):
 def test_fusion_features_have_no_special_tokens_on_the_llms_side(tokenizer):
     make = FusionFeatures(tokenizer, tokenizer, 2, Limits(40, 10, 6), "[{prompt}]")
     features = make(Example("red", "blue", "t", "task", prompt="green"), rng())
-    bare = TextEncoder(tokenizer).bare
+    bare = TextEncoder.of(tokenizer).bare
     assert features["input_ids"] == tokenizer("red")["input_ids"]
     assert features["prompt_ids"] == bare("[green]")[:6]
     assert features["labels"] == [*bare("blue"), 2]
