@@ -59,7 +59,7 @@ inline constexpr std::int64_t kScorePadding = 16;
 
 struct CpuKernels {
     // Floats of scratch that linear() needs for this many rows and columns.
-    std::int64_t (*linear_scratch)(std::int64_t rows, std::int64_t cols, DType dtype);
+    std::int64_t (*linear_scratch)(std::int64_t rows, std::int64_t cols);
     void (*linear)(const LinearTask& task, float* scratch);
 
     std::int64_t tile_rows;  // rows that attention() and linear() work on together

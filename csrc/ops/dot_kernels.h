@@ -7,55 +7,101 @@
 namespace lrengine {
 namespace {
 
-// out[m * out_stride + n] = x_m . w_n for Rows x Cols pairs. One accumulator a pair, whatever the tile: see
+// Sums of Rows x Cols dot products x_m . w_n, in registers. One vector of sums a pair, whatever the tile: see
 // cpu_kernels.h.
-template <class V, int Rows, int Cols, class T>
-void dot_tile(const float* x, std::int64_t x_stride, const T* const* w, std::int64_t size, float* out,
-              std::int64_t out_stride) {
+template <class V, int Rows, int Cols>
+struct DotTile {
     static_assert(Cols % 4 == 0);
     using Float = typename V::Float;
+    static constexpr std::int64_t kFloats = Rows * Cols * V::kWidth;
+
     Float sum[Rows][Cols];
-    Float input[Rows];
+
+    void clear() {
 #pragma GCC unroll 8
-    for (int m = 0; m < Rows; ++m) {
+        for (int m = 0; m < Rows; ++m) {
 #pragma GCC unroll 8
-        for (int n = 0; n < Cols; ++n) sum[m][n] = V::zero();
+            for (int n = 0; n < Cols; ++n) sum[m][n] = V::zero();
+        }
     }
-    std::int64_t k = 0;
-    for (; k + V::kWidth <= size; k += V::kWidth) {
+
+    // Puts the sums aside, and takes them up again: the bits are as if they had stayed.
+    void save(float* memory) const {
 #pragma GCC unroll 8
-        for (int m = 0; m < Rows; ++m) input[m] = V::load(x + m * x_stride + k);
+        for (int m = 0; m < Rows; ++m) {
+#pragma GCC unroll 8
+            for (int n = 0; n < Cols; ++n) V::store(memory + (m * Cols + n) * V::kWidth, sum[m][n]);
+        }
+    }
+    void restore(const float* memory) {
+#pragma GCC unroll 8
+        for (int m = 0; m < Rows; ++m) {
+#pragma GCC unroll 8
+            for (int n = 0; n < Cols; ++n) sum[m][n] = V::load(memory + (m * Cols + n) * V::kWidth);
+        }
+    }
+
+    // Adds all `size` products. `ahead` asks for the bytes that lie so far behind those of w that are being read.
+    template <bool Prefetch, class T>
+    void add(const float* x, std::int64_t x_stride, const T* const* w, std::int64_t size, std::int64_t ahead) {
+        std::int64_t k = 0;
+        for (; k + V::kWidth <= size; k += V::kWidth) step<Prefetch>(x, x_stride, w, k, ahead);
+        if (k < size) step<false>(x, x_stride, w, k, 0, size - k);
+    }
+
+    // Adds `vectors` vectors of products from packed rows, whose vectors lie in the order they are used in.
+    void add_packed(const float* x, const float* w, std::int64_t vectors) {
+        for (; vectors > 0; --vectors, x += Rows * V::kWidth, w += Cols * V::kWidth) {
+            Float input[Rows];
+#pragma GCC unroll 8
+            for (int m = 0; m < Rows; ++m) input[m] = V::load(x + m * V::kWidth);
+#pragma GCC unroll 8
+            for (int n = 0; n < Cols; ++n) {
+                const Float weight = V::load(w + n * V::kWidth);
+#pragma GCC unroll 8
+                for (int m = 0; m < Rows; ++m) sum[m][n] = V::fma(input[m], weight, sum[m][n]);
+            }
+        }
+    }
+
+    void finish(float* out, std::int64_t out_stride) const {
+#pragma GCC unroll 8
+        for (int m = 0; m < Rows; ++m) {
+#pragma GCC unroll 8
+            for (int n = 0; n < Cols; n += 4) {
+                V::sum4(out + m * out_stride + n, sum[m][n], sum[m][n + 1], sum[m][n + 2], sum[m][n + 3]);
+            }
+        }
+    }
+
+private:
+    template <bool Prefetch, class T, class... Left>
+    void step(const float* x, std::int64_t x_stride, const T* const* w, std::int64_t k, std::int64_t ahead,
+              Left... left) {
+        Float input[Rows];
+#pragma GCC unroll 8
+        for (int m = 0; m < Rows; ++m) input[m] = V::load(x + m * x_stride + k, left...);
 #pragma GCC unroll 8
         for (int n = 0; n < Cols; ++n) {
-            const Float weight = V::load(w[n] + k);
+            const Float weight = V::load(w[n] + k, left...);
+            if constexpr (Prefetch) __builtin_prefetch(reinterpret_cast<const char*>(w[n] + k) + ahead);
 #pragma GCC unroll 8
             for (int m = 0; m < Rows; ++m) sum[m][n] = V::fma(input[m], weight, sum[m][n]);
         }
     }
-    if (k < size) {
-        const std::int64_t left = size - k;
-#pragma GCC unroll 8
-        for (int m = 0; m < Rows; ++m) input[m] = V::load(x + m * x_stride + k, left);
-#pragma GCC unroll 8
-        for (int n = 0; n < Cols; ++n) {
-            const Float weight = V::load(w[n] + k, left);
-#pragma GCC unroll 8
-            for (int m = 0; m < Rows; ++m) sum[m][n] = V::fma(input[m], weight, sum[m][n]);
-        }
-    }
-#pragma GCC unroll 8
-    for (int m = 0; m < Rows; ++m) {
-#pragma GCC unroll 8
-        for (int n = 0; n < Cols; n += 4) {
-            V::sum4(out + m * out_stride + n, sum[m][n], sum[m][n + 1], sum[m][n + 2], sum[m][n + 3]);
-        }
-    }
-}
+};
 
 // Enough dot products in flight to hide the latency of the sum when there are few rows.
 template <class V, int Rows>
 constexpr int tile_cols() {
     return Rows * 4 < 2 * V::kTileRows ? 8 : 4;
+}
+
+// w_n for the tile that begins at `first`. A row that is missing is the last one once more; nobody looks at its
+// products.
+template <int Cols, class RowOf, class Pointer>
+void tile_rows(RowOf row_of, std::int64_t first, std::int64_t count, Pointer (&w)[Cols]) {
+    for (int i = 0; i < Cols; ++i) w[i] = row_of(first + i < count ? first + i : count - 1);
 }
 
 // out[m * out_stride + n] = x_m . w_n for n < count, where row_of(n) points at w_n. `out` has room for a multiple of 8
@@ -66,9 +112,11 @@ void dot_rows(const float* x, std::int64_t x_stride, RowOf row_of, std::int64_t 
     constexpr int kCols = tile_cols<V, Rows>();
     decltype(row_of(0)) w[kCols];
     for (std::int64_t n = 0; n < count; n += kCols) {
-        // A row that is missing is the last one once more; nobody looks at its products.
-        for (int i = 0; i < kCols; ++i) w[i] = row_of(n + i < count ? n + i : count - 1);
-        dot_tile<V, Rows, kCols>(x, x_stride, w, size, out + n, out_stride);
+        tile_rows(row_of, n, count, w);
+        DotTile<V, Rows, kCols> tile;
+        tile.clear();
+        tile.template add<false>(x, x_stride, w, size, 0);
+        tile.finish(out + n, out_stride);
     }
 }
 
@@ -83,6 +131,16 @@ void for_row_tiles(std::int64_t rows, Visit visit, std::int64_t first = 0) {
     for (; rows - first >= Largest; first += Largest) visit(first, TileRows<Largest>{});
     if constexpr (Largest > 1) {
         if (first < rows) for_row_tiles<Largest - 1>(rows, visit, first);
+    }
+}
+
+// The same in tiles that are as even as can be: 8 rows are 4 and 4, not 6 and 2.
+template <int Largest, class Visit>
+void for_even_row_tiles(std::int64_t rows, Visit visit) {
+    const std::int64_t tiles = (rows + Largest - 1) / Largest;
+    for (std::int64_t i = 0; i < tiles; ++i) {
+        const std::int64_t first = rows * i / tiles, last = rows * (i + 1) / tiles;
+        for_row_tiles<Largest>(last, visit, first);
     }
 }
 

@@ -65,7 +65,7 @@ void CpuBackend::linear(std::span<const LinearArgs> products) {
             task.end = std::min(end - first, product.weight.rows);
             first += product.weight.rows;
             if (task.begin >= task.end || task.rows == 0) continue;
-            const std::int64_t floats = kernels_.linear_scratch(task.rows, task.cols, task.dtype);
+            const std::int64_t floats = kernels_.linear_scratch(task.rows, task.cols);
             kernels_.linear(task, piece_scratch().get<float>(floats));
         }
     };

@@ -5,39 +5,18 @@
 
 #include "ops/cpu_kernels.h"
 #include "ops/dot_kernels.h"
-#include "ops/math_kernels.h"
+#include "ops/linear_packed.h"
 #include "ops/simd_types.h"
 
 namespace lrengine {
 namespace {
 
-// Rows of W that are worked on together: as many as stay in the second-level cache as float32 while all of x passes by.
-constexpr std::int64_t kBlockFloats = 64 * 1024;
-constexpr std::int64_t kMostBlockRows = 128;
-
-inline std::int64_t block_rows(std::int64_t cols) {
-    const std::int64_t rows = kBlockFloats / (cols > 0 ? cols : 1) / 8 * 8;
-    return rows < 8 ? 8 : rows > kMostBlockRows ? kMostBlockRows : rows;
-}
-
-// With several tiles of x it pays to convert a block of W once. The values are the same, so are the sums.
-template <class V>
-bool converts_block(std::int64_t rows, DType dtype) {
-    return dtype != DType::kFloat32 && rows > V::kTileRows;
-}
-
-template <class V>
-std::int64_t linear_scratch(std::int64_t rows, std::int64_t cols, DType dtype) {
-    const std::int64_t products = V::kTileRows * kMostBlockRows;
-    return products + (converts_block<V>(rows, dtype) ? block_rows(cols) * cols : 0);
-}
-
 template <class V, class T>
 void widen_row(const T* row, float factor, std::int64_t count, float* out) {
     const auto scale = V::set(factor);
-    std::int64_t i = 0;
-    for (; i + V::kWidth <= count; i += V::kWidth) V::store(out + i, V::mul(scale, V::load(row + i)));
-    if (i < count) V::store(out + i, V::mul(scale, V::load(row + i, count - i)), count - i);
+    for_vectors<V>(count, [&](std::int64_t i, auto... left) {
+        V::store(out + i, V::mul(scale, V::load(row + i, left...)), left...);
+    });
 }
 
 template <class V>
@@ -54,53 +33,58 @@ void widen(DType dtype, const void* row, float factor, std::int64_t count, float
     }
 }
 
-// From a row of dot products to outputs [first, first + count) of row m.
-template <class V>
-void finish_row(const LinearTask& task, const float* products, std::int64_t m, std::int64_t first, std::int64_t count) {
-    float* out = task.out + m * task.out_stride + first;
-    const float* residual = task.residual ? task.residual + m * task.residual_stride + first : nullptr;
-    const float* bias = task.bias ? task.bias + first : nullptr;
-    const float* scales = task.scales ? task.scales + first : nullptr;
-    const auto finish = [&](std::int64_t i, auto... left) {
-        auto value = V::load(products + i);
-        if (scales) value = V::mul(value, V::load(scales + i, left...));
-        if (bias) value = V::add(value, V::load(bias + i, left...));
-        value = activate<V>(task.activation, value);
-        if (residual) value = V::add(value, V::load(residual + i, left...));
-        V::store(out + i, value, left...);
-    };
-    std::int64_t i = 0;
-    for (; i + V::kWidth <= count; i += V::kWidth) finish(i);
-    if (i < count) finish(i, count - i);
+// Columns whose products are made before they are finished, so that both loops are long.
+constexpr std::int64_t kDirectColumns = 128;
+// Bytes. What is fetched farther ahead would be forgotten before it is used; 1 kB is enough to wait for memory.
+constexpr std::int64_t kFarthestPrefetch = 32 * 1024;
+constexpr std::int64_t kPrefetchInRow = 1024;
+
+// Few rows of x: W is read once or twice, where it lies.
+template <class V, int Rows, class T>
+void direct_tile(const LinearTask& task, std::int64_t m, std::int64_t first, std::int64_t count, float* products) {
+    constexpr int kCols = tile_cols<V, Rows>();
+    const std::int64_t tile_bytes = kCols * task.cols * static_cast<std::int64_t>(sizeof(T));
+    // The same place in the rows of the next tile, or further on in these where rows are long.
+    const std::int64_t ahead = tile_bytes <= kFarthestPrefetch ? tile_bytes : kPrefetchInRow;
+    const T* w = static_cast<const T*>(task.weight) + first * task.cols;
+    const T* rows[kCols];
+    for (std::int64_t n = 0; n < count; n += kCols) {
+        tile_rows([&](std::int64_t i) { return w + i * task.cols; }, n, count, rows);
+        DotTile<V, Rows, kCols> tile;
+        tile.clear();
+        tile.template add<true>(task.x + m * task.x_stride, task.x_stride, rows, task.cols, ahead);
+        tile.finish(products + n, kDirectColumns);
+    }
+    for (int i = 0; i < Rows; ++i) finish_row<V>(task, products + i * kDirectColumns, m + i, first, count);
 }
 
-// Outputs [first, first + count) of all rows; `w` is row `first` of W.
 template <class V, class T>
-void linear_block(const LinearTask& task, const T* w, std::int64_t first, std::int64_t count, float* products) {
-    const auto row_of = [&](std::int64_t n) { return w + n * task.cols; };
-    for_row_tiles<V::kTileRows>(task.rows, [&](std::int64_t m, auto tile) {
-        constexpr int kRows = decltype(tile)::value;
-        dot_rows<V, kRows>(task.x + m * task.x_stride, task.x_stride, row_of, count, task.cols, products,
-                           kMostBlockRows);
-        for (int i = 0; i < kRows; ++i) finish_row<V>(task, products + i * kMostBlockRows, m + i, first, count);
-    });
+void linear_direct(const LinearTask& task, float* scratch) {
+    for (std::int64_t first = task.begin; first < task.end; first += kDirectColumns) {
+        const std::int64_t count = task.end - first < kDirectColumns ? task.end - first : kDirectColumns;
+        for_even_row_tiles<V::kTileRows>(task.rows, [&](std::int64_t m, auto tile) {
+            direct_tile<V, decltype(tile)::value, T>(task, m, first, count, scratch);
+        });
+    }
+}
+
+// Both ways give the same bits; with some tiles of x it pays to copy W in order.
+template <class V>
+bool is_packed(std::int64_t rows) {
+    return rows > 2 * V::kTileRows;
+}
+
+template <class V>
+std::int64_t linear_scratch(std::int64_t rows, std::int64_t cols) {
+    return is_packed<V>(rows) ? PackedScratch<V>::floats(rows, cols) : V::kTileRows * kDirectColumns;
 }
 
 template <class V, class T>
 void linear_of(const LinearTask& task, float* scratch) {
-    const bool convert = converts_block<V>(task.rows, task.dtype);
-    const std::int64_t step = task.rows > V::kTileRows ? block_rows(task.cols) : kMostBlockRows;
-    float* products = scratch;
-    float* converted = scratch + V::kTileRows * kMostBlockRows;
-    for (std::int64_t first = task.begin; first < task.end; first += step) {
-        const std::int64_t count = task.end - first < step ? task.end - first : step;
-        const T* w = static_cast<const T*>(task.weight) + first * task.cols;
-        if (convert) {
-            widen_row<V>(w, 1.0f, count * task.cols, converted);
-            linear_block<V>(task, converted, first, count, products);
-        } else {
-            linear_block<V>(task, w, first, count, products);
-        }
+    if (is_packed<V>(task.rows)) {
+        linear_packed<V, T>(task, scratch);
+    } else {
+        linear_direct<V, T>(task, scratch);
     }
 }
 

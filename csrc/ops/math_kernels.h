@@ -1,6 +1,6 @@
-// exp, erf, tanh and the activations on vectors, correct to about one unit in the last place of float32.
-// The polynomials are least-maximum fits (iteratively reweighted least squares on Chebyshev nodes, in float64).
-// NaN goes through; infinities give the limits.
+// Loops over vectors; exp, erf, tanh and the activations on them, correct to about one unit in the last place of
+// float32. The polynomials are least-maximum fits (iteratively reweighted least squares on Chebyshev nodes, in
+// float64). NaN goes through; infinities give the limits.
 #pragma once
 
 #include <cstdint>
@@ -9,6 +9,14 @@
 
 namespace lrengine {
 namespace {
+
+// visit(i) for every whole vector, then visit(i, left) for what is left of the row.
+template <class V, class Visit>
+void for_vectors(std::int64_t count, Visit visit) {
+    std::int64_t i = 0;
+    for (; i + V::kWidth <= count; i += V::kWidth) visit(i);
+    if (i < count) visit(i, count - i);
+}
 
 // c[0] + c[1] x + c[2] x^2 + ...
 template <class V, int N>

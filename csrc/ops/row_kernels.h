@@ -12,14 +12,6 @@ namespace {
 
 constexpr float kNegativeInfinity = -__builtin_inff();
 
-// visit(i) for every whole vector, then visit(i, left) for what is left of the row.
-template <class V, class Visit>
-void for_vectors(std::int64_t count, Visit visit) {
-    std::int64_t i = 0;
-    for (; i + V::kWidth <= count; i += V::kWidth) visit(i);
-    if (i < count) visit(i, count - i);
-}
-
 // The first `count` < width numbers, then `fill`.
 template <class V>
 typename V::Float load_filled(const float* p, std::int64_t count, float fill) {

@@ -65,7 +65,7 @@ TEST(linear_at_odd_sizes) {
 TEST(linear_with_many_rows_and_outputs) {
     Random random(2);
     for (const DType dtype : kWeightTypes) {
-        for (const Sizes sizes : {Sizes{70, 301, 48}, Sizes{9, 1100, 40}, Sizes{2, 700, 133}}) {
+        for (const Sizes sizes : {Sizes{70, 301, 48}, Sizes{9, 1100, 40}, Sizes{2, 700, 133}, Sizes{200, 9, 1601}}) {
             Product product(dtype, sizes, random);
             backend().linear(product.args());
             check_product(product);
@@ -103,7 +103,7 @@ TEST(linear_may_write_over_its_residual) {
 TEST(linear_gives_the_same_bits_in_any_batch) {
     Random random(5);
     for (const DType dtype : kWeightTypes) {
-        for (const std::int64_t k : {48, 77}) {
+        for (const std::int64_t k : {48, 77, 1601}) {  // the last is more than a stretch
             Product product(dtype, {40, 203, k}, random);
             product.activation = Activation::kGelu;
             backend(2).linear(product.args());
