@@ -223,6 +223,25 @@ def test_an_existing_directory_is_kept_unless_forced_and_when_forcing_fails(tmp_
     assert sorted(path.name for path in tmp_path.iterdir()) == ["bad", "dst", "good"]
 
 
+def test_the_old_directory_comes_back_when_the_last_rename_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = write_model(tmp_path / "src", {"a.weight": normal(3, 4)})
+    old = write_model(tmp_path / "dst", {"old.weight": normal(1, 1)})
+    rename = Path.rename
+
+    def failing(path: Path, target: Path) -> Path:
+        if path.suffix == ".partial":
+            raise OSError(5, "Input/output error")
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", failing)
+    with pytest.raises(ModelFileError, match="Input/output error"):
+        quantize(source, old, "int8", force=True)
+    assert set(read_model(old)) == {"old.weight"}
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["dst", "src"]
+
+
 def test_force_does_not_delete_what_is_no_model(tmp_path: Path) -> None:
     source = write_model(tmp_path / "src", {"a.weight": normal(3, 4)})
     (tmp_path / "photos").mkdir()
