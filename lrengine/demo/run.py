@@ -1,0 +1,167 @@
+"""`lrengine demo`: train, run in the engine, compare, report."""
+
+from __future__ import annotations
+
+import os
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import torch
+
+from lrengine.demo.caveats import duration
+from lrengine.demo.languages import name_of
+from lrengine.demo.measure import Job, compare
+from lrengine.demo.outcome import heat_maps, tagged, translation_samples, translations, zero_shot
+from lrengine.demo.progress import Progress, table
+from lrengine.demo.recipe import Recipe
+from lrengine.demo.report import write_report
+from lrengine.demo.results import DemoResults
+from lrengine.demo.sample import Sample
+from lrengine.demo.stages import Workshop
+from lrengine.engine import Engine
+
+TRANSLATED_TOKENS = 24  # of a timed translation: a long interface string
+
+
+def run_demo(sample: Sample, recipe: Recipe, out: Path) -> DemoResults:
+    """Everything, with its progress on standard output; leaves models/, results.json and report.html in `out`."""
+    out.mkdir(parents=True, exist_ok=True)
+    progress = Progress()
+    threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    torch.set_num_threads(threads)
+    shop = Workshop(sample, recipe, out, progress.tick)
+    results = DemoResults(
+        encoder=recipe.encoder or "a random encoder (XLM-R architecture)",
+        llm=recipe.llm or "a random LLM (Llama architecture)",
+        machine=machine_name(),
+        versions=", ".join(f"{name} {installed(name)}" for name in ("lrengine", "torch", "transformers")),
+        threads=threads,
+        dtype="float32",
+        sample_seed=recipe.seed,
+        quick=recipe.quick,
+    )
+    progress.say(f"lrengine demo on {results.machine}, {threads} threads; everything goes to {out}/")
+    train_all(shop, results, progress)
+    use_all(shop, results, progress)
+    compare_all(shop, results, progress)
+    results.total_seconds = progress.seconds
+    results.save(out / "results.json")
+    write_report(results, out / "report.html")
+    progress.say(f"\n{duration(results.total_seconds)} in all. Look at {out / 'report.html'}")
+    return results
+
+
+def train_all(shop: Workshop, results: DemoResults, progress: Progress) -> None:
+    progress.say("\nTraining (details: train.log)")
+    recipe = shop.recipe
+    if recipe.encoder is None:
+        with progress.stage("tokenizer"):
+            shop.make_tokenizer()
+        with progress.stage("encoder: align the languages"):
+            results.stages.append(shop.make_encoder())
+    if recipe.llm is None:
+        with progress.stage("English LLM: next token"):
+            results.stages.append(shop.make_llm())
+    with progress.stage("SWCM: translation and denoising"):
+        results.stages.append(shop.train_translator())
+    with progress.stage("layer fusion: English labels only"):
+        results.stages.append(shop.train_fusion())
+    with progress.stage("classifier: English labels only"):
+        results.stages.append(shop.train_classifier())
+    steps = ", ".join(f"{stage.title} {stage.steps}" for stage in results.stages)
+    progress.say(f"  training took {duration(results.training_seconds)}; steps: {steps}")
+
+
+def use_all(shop: Workshop, results: DemoResults, progress: Progress) -> None:
+    """Translations, labels and mixer weights, from the engine."""
+    sample, recipe = shop.sample, shop.recipe
+    progress.say("\nIn the C++ engine")
+    engine = Engine.load(shop.models / "swcm", device="cpu", threads=results.threads)
+    with progress.stage("translate the test split"):
+        results.translation = translations(engine, sample, recipe)
+        results.samples = translation_samples(engine, sample, recipe)
+    fusion = Engine.load(shop.models / "fusion", device="cpu", threads=results.threads)
+    classifier = Engine.load(shop.models / "classifier", device="cpu", threads=results.threads)
+    with progress.stage("label the test split in every language"):
+        results.zero_shot = zero_shot(classifier, fusion, sample, recipe)
+        results.heat_maps = heat_maps(fusion, sample)
+    show_translations(results, progress)
+    show_labels(results, progress)
+
+
+def show_translations(results: DemoResults, progress: Progress) -> None:
+    progress.say(f"\nTranslations (test split, drawn with seed {results.sample_seed}, none left out)")
+    for sample in results.samples:
+        progress.say(f"  {name_of(sample.source)} → {name_of(sample.target)}")
+        progress.say(f"    source     {sample.text}\n    engine     {sample.output}\n    reference  {sample.reference}")
+    progress.say("\nchrF (0 to 100); 'unrelated': a random training sentence; 'copy': the source itself")
+    rows = [
+        [f"{name_of(s.source)} → {name_of(s.target)}", f"{s.chrf:.1f}", f"{s.unrelated:.1f}", f"{s.copy:.1f}"]
+        for s in results.translation
+    ]
+    progress.say(table(["direction", "engine", "unrelated", "copy"], rows))
+
+
+def show_labels(results: DemoResults, progress: Progress) -> None:
+    progress.say("\nEmoji group from its name, labels seen in English only: accuracy on the test split")
+    rows = [
+        [name_of(s.language), f"{s.count}", f"{s.majority:.0%}", f"{s.classifier:.0%}", f"{s.fusion:.0%}"]
+        for s in results.zero_shot
+    ]
+    progress.say(table(["language", "names", "majority", "classifier", "fusion"], rows))
+
+
+def compare_all(shop: Workshop, results: DemoResults, progress: Progress) -> None:
+    """Latency, memory and agreement of the three models, each side in a process of its own."""
+    progress.say("\nEngine against PyTorch (batch 1)")
+    recipe = shop.recipe
+    calls = 3 if recipe.quick else 60
+    compared = 3 if recipe.quick else (10 if recipe.llm is not None else 30)
+    drawn = shop.sample.test_draw(60, recipe.seed)
+    sources = [tagged(target, text) for _, target, text, _ in drawn]
+    names = [name.text for code in ("en", "zh", "ug", "kk", "mn") for name in shop.sample.emoji_names(code, "test")[:6]]
+    jobs = [
+        ("SWCM", f"translate, {TRANSLATED_TOKENS} tokens", "swcm", sources, TRANSLATED_TOKENS),
+        ("Layer fusion", "write the label", "fusion", names, 0),
+        ("Classifier", "label", "classifier", names, 0),
+    ]
+    for title, task, kind, texts, new_tokens in jobs:
+        with progress.stage(f"{title}: {calls} calls each, {compared} outputs compared"):
+            model = str(shop.models / kind)
+            job = Job(kind, model, "engine", results.threads, texts[:compared], texts, calls, new_tokens, limit=32)
+            latency, agreement = compare(job, title, task)
+            results.latency.append(latency)
+            results.agreement.append(agreement)
+    rows = [
+        [
+            f"{row.model} ({row.task})", f"{row.engine_p50:.2f} / {row.engine_p95:.2f}",
+            f"{row.torch_p50:.2f} / {row.torch_p95:.2f}", f"{row.torch_p50 / row.engine_p50:.1f}x",
+            f"{row.engine_memory:.0f} / {row.torch_memory:.0f}",
+        ]
+        for row in results.latency
+    ]  # fmt: skip
+    progress.say(table(["ms p50 / p95", "engine", "PyTorch", "faster", "MB engine / PyTorch"], rows))
+    for row in results.agreement:
+        progress.say(
+            f"  {row.model}: {row.equal} of {row.count} outputs identical to PyTorch's; "
+            f"largest difference {row.difference:.1e} ({row.what})"
+        )
+
+
+def machine_name() -> str:
+    """The processor's name, as far as the system tells it."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def installed(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "(not installed)"

@@ -1,0 +1,234 @@
+"""The demo's training stages. Encoder and LLM are made by pretrain.py, the three models by `lrengine.training`."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from contextlib import redirect_stdout
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import TrainerCallback
+from transformers.utils import logging as transformers_logging
+
+from lrengine.data.tokenization import TextEncoder, load_tokenizer, save_tokenizer, train_tokenizer
+from lrengine.demo.align import AlignmentBatches, AlignmentModel, SpecialIds, small_encoder
+from lrengine.demo.language_model import TextBatches, small_llm
+from lrengine.demo.pretrain import Budget, pretrain
+from lrengine.demo.recipe import Recipe
+from lrengine.demo.results import Stage
+from lrengine.demo.sample import EMOJI_LANGUAGES, PIVOT, TRANSLATED, Sample
+from lrengine.training import TrainConfig, train
+
+Tick = Callable[[str], None]
+TAG = "<2{language}> "  # what tells the translator which language to write
+LABEL_MARK = " ="  # what stands between a name and its group in the LLM's training text
+
+
+class Workshop:
+    """The sample, the recipe and the folders that the stages share. `models/NAME` are the model directories."""
+
+    def __init__(self, sample: Sample, recipe: Recipe, out: Path, tick: Tick) -> None:
+        self.sample = sample
+        self.recipe = recipe
+        self.models = out / "models"
+        self.log = out / "train.log"
+        self.tick = tick
+        self.encoder = recipe.encoder or str(self.models / "encoder")
+        self.llm = recipe.llm or str(self.models / "llm")
+        self.bf16 = fast_bfloat16()
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        self.log.write_text("", encoding="utf-8")
+        for name in ("encoder", "llm", "swcm", "fusion", "classifier", "data"):
+            shutil.rmtree(self.models / name, ignore_errors=True)  # of an earlier run
+        torch.manual_seed(recipe.seed)
+        transformers_logging.set_verbosity_error()
+        transformers_logging.disable_progress_bar()
+
+    # ------------------------------------------------------------------------------------------ own encoder, own LLM
+
+    def make_tokenizer(self) -> None:
+        """A Unigram tokenizer of all training texts, XLM-R's ids, a piece for every language tag."""
+        texts = [text for group in self.sample.groups("train") for text in group.texts.values()]
+        tags = [TAG.format(language=language).strip() for language in (PIVOT, *TRANSLATED)]
+        save_tokenizer(train_tokenizer(texts, self.recipe.vocabulary, tags), Path(self.encoder))
+
+    def make_encoder(self) -> Stage:
+        """The small encoder, pretrained so that its languages align."""
+        tokenizer = load_tokenizer(self.encoder)
+        text = TextEncoder.of(tokenizer)
+        groups = [
+            {code: text.bare(value) for code, value in group.texts.items() if code in EMOJI_LANGUAGES}
+            for group in self.sample.groups("train")
+        ]
+        groups = [group for group in groups if len(group) > 1]
+        ids = SpecialIds(
+            tokenizer.bos_token_id,
+            tokenizer.pad_token_id,
+            tokenizer.eos_token_id,
+            tokenizer.mask_token_id,
+            first_piece=4,
+        )
+        encoder = small_encoder(len(tokenizer), self.recipe.encoder_width, self.recipe.encoder_layers)
+        model = AlignmentModel(encoder)
+        batches = AlignmentBatches(groups, len(tokenizer), ids, self.recipe.batch["encoder"])
+        done = pretrain(model, batches.make, self._budget("encoder"), 2e-3, self.models, self.bf16, self.tick)
+        encoder.eval().save_pretrained(self.encoder)
+        return Stage(
+            "encoder", "Encoder", "translation ranking and masked translation LM (TLM)",
+            f"{sum(map(len, groups)):,} texts in {len(EMOJI_LANGUAGES)} languages, {len(groups):,} meanings",
+            done.seconds, done.steps, count_parameters(encoder), done.loss,
+        )  # fmt: skip
+
+    def make_llm(self) -> Stage:
+        """The small English LLM: English training texts, and names with their group. Frozen afterwards."""
+        plain = [group.texts["en"] for group in self.sample.groups("train") if "en" in group.texts]
+        labelled = [f"{name.text}{LABEL_MARK} {name.label}" for name in self.sample.emoji_names("en", "train")]
+        tokenizer = train_tokenizer([*plain, *labelled], self.recipe.llm_vocabulary)
+        save_tokenizer(tokenizer, Path(self.llm))
+        text = TextEncoder.of(tokenizer)
+        rows = [[tokenizer.bos_token_id, *text.bare(line)[:80], tokenizer.eos_token_id] for line in [*plain, *labelled]]
+        model = small_llm(len(tokenizer), self.recipe.llm_width, self.recipe.llm_layers)
+        batches = TextBatches(rows, tokenizer.pad_token_id, self.recipe.batch["llm"])
+        done = pretrain(model, batches.make, self._budget("llm"), 2e-3, self.models, self.bf16, self.tick)
+        model.eval().save_pretrained(self.llm)
+        return Stage(
+            "llm", "English LLM", "next token",
+            f"{len(rows):,} English texts, {len(labelled):,} of them names with their group",
+            done.seconds, done.steps, count_parameters(model), done.loss,
+        )  # fmt: skip
+
+    # ------------------------------------------------------------------------------------------ the three models
+
+    def train_translator(self) -> Stage:
+        """SWCM from the encoder: Chinese to and from the others, and denoising in all four languages."""
+        interface, declaration = str(self.sample.directory / "ui.jsonl"), str(self.sample.directory / "udhr.jsonl")
+        languages = [PIVOT, *TRANSLATED]
+        of_split = {"where": {"split": "train"}}
+        parallel = {"kind": "parallel", "languages": languages, "pivot": PIVOT}
+        plain = {"kind": "text", "languages": languages}
+        config: dict[str, Any] = {
+            "model": {
+                "type": "swcm",
+                "encoder": self.encoder,
+                "options": {"normal_layer_interval": 3, "norm_style": "post", "sharing": "init"},
+            },
+            "data": {
+                "train": [
+                    {**parallel, "path": interface, **of_split},
+                    {**parallel, "path": str(self._emoji_groups())},
+                    {**plain, "path": interface, **of_split},
+                    {**plain, "path": declaration},
+                ],
+                "dev": [{**parallel, "path": interface, "where": {"split": "dev"}}],
+                "max_source_length": 64,
+                "max_target_length": 64,
+            },
+            "objective": {
+                "alpha": 1.0,
+                "mix": {"translation": 0.9, "denoising": 0.1},
+                "language_tags": {"style": "token", "template": TAG},
+                "label_smoothing": 0.1,
+            },
+            "optimizer": {"learning_rate": 2e-3, "schedule": "linear", "weight_decay": 0.01},
+        }
+        return self._train(config, "swcm", "SWCM translator", "translation and denoising")
+
+    def train_fusion(self) -> Stage:
+        """Layer fusion: mixer, mapper and boundary learn to make the frozen LLM write an English name's group."""
+        config: dict[str, Any] = {
+            "model": {
+                "type": "layer_fusion",
+                "encoder": self.encoder,
+                "llm": self.llm,
+                "options": {"mixer": "transformer", "mapper": "linear"},
+            },
+            "data": {"train": [self._names("train", "pairs")], "dev": [self._names("dev", "pairs")]},
+            "optimizer": {"learning_rate": 1e-3, "schedule": "linear"},
+        }
+        return self._train(config, "fusion", "Layer fusion", "the label's tokens")
+
+    def train_classifier(self) -> Stage:
+        """Encoder (frozen), mixer, mean, linear head."""
+        config: dict[str, Any] = {
+            "model": {
+                "type": "layer_fusion_classifier",
+                "encoder": self.encoder,
+                "options": {"mixer": "transformer"},
+                "freeze_encoder": True,
+            },
+            "data": {"train": [self._names("train", "labels")], "dev": [self._names("dev", "labels")]},
+            "optimizer": {"learning_rate": 2e-3, "schedule": "linear"},
+        }
+        return self._train(config, "classifier", "Classifier", "cross-entropy on the label")
+
+    def _names(self, split: str, kind: str) -> dict[str, Any]:
+        """The English emoji names of a split as a source of `kind`."""
+        path = str(self.sample.directory / "emoji" / "en.jsonl")
+        columns = {"source": "text", "target": "label"} if kind == "pairs" else {"text": "text", "label": "label"}
+        return {"kind": kind, "path": path, "where": {"split": split}, "name": "group", **columns}
+
+    def _emoji_groups(self) -> Path:
+        """Emoji names of the training split as a wide file, a language a column."""
+        path = self.models / "data" / "emoji_names.jsonl"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        rows = [group.texts for group in self.sample.groups("train") if group.kind == "emoji"]
+        path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+        return path
+
+    def _train(self, config: dict[str, Any], key: str, title: str, objective: str) -> Stage:
+        budget = self._budget(key)
+        config["run"] = {
+            "output_dir": str(self.models / key), "seed": self.recipe.seed, "max_steps": budget.most_steps,
+            "max_seconds": budget.seconds, "batch_size": self.recipe.batch[key], "bf16": self.bf16, "log_every": 5,
+            "resume": "never", "device": "cpu", "tensorboard": False, "progress": False,
+        }  # fmt: skip
+        with self.log.open("a", encoding="utf-8") as log, redirect_stdout(log):
+            result = train(TrainConfig.from_dict(config), callbacks=[_Watch(self.tick)])
+        report = result.data_report
+        kept = sum(sum(source.kept.values()) for source in report.sources if source.split == "train")
+        held_out = [(int(entry["step"]), float(entry["eval_loss"])) for entry in result.eval_history]
+        return Stage(
+            key, title, objective, f"{kept:,} examples", result.seconds, result.steps,
+            trainable_parameters(self.models / key, key), result.train_loss, held_out,
+        )  # fmt: skip
+
+    def _budget(self, stage: str) -> Budget:
+        return Budget(self.recipe.seconds_of(stage), self.recipe.steps)
+
+
+class _Watch(TrainerCallback):
+    """Hands the trainer's figures to the progress line."""
+
+    def __init__(self, tick: Tick) -> None:
+        self.tick = tick
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
+        if logs and "loss" in logs:
+            self.tick(f"step {state.global_step}, loss {logs['loss']:.2f}, {logs.get('elapsed_s', 0.0):.0f} s")
+
+
+def count_parameters(model: torch.nn.Module) -> int:
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def trainable_parameters(directory: Path, key: str) -> int:
+    """What a stage trained: everything of the translator, mixer, mapper, boundary and head of the other two."""
+    from safetensors import safe_open
+
+    total = 0
+    for file in sorted(directory.glob("*.safetensors")):
+        with safe_open(str(file), framework="np") as tensors:
+            for name in tensors.keys():  # noqa: SIM118 (not a dict)
+                if key == "swcm" or not name.startswith(("encoder.", "llm.")):
+                    shape = tensors.get_slice(name).get_shape()
+                    total += int(torch.Size(shape).numel())
+    return total
+
+
+def fast_bfloat16() -> bool:
+    """Whether this CPU multiplies bfloat16 in hardware: then training in it is two to four times as fast."""
+    capability = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
+    return bool(capability())
