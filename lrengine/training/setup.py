@@ -153,8 +153,8 @@ def _features(config: TrainConfig, parts: Parts) -> MakeFeatures:
 
 
 def _end_token(parts: Parts) -> int:
-    """The LLM tokenizer's end token, which closes every target. It becomes the first of the config's, so that the engine
-    closes the targets that it scores in the same way."""
+    """The LLM tokenizer's end token, which closes every target. It becomes the first of the config's: the
+    engine closes the targets that it scores with that one."""
     eos = parts.llm_tokenizer.eos_token_id
     if eos is None:
         raise DataError("model.llm_tokenizer: has no end-of-sequence token")

@@ -6,7 +6,7 @@ import json
 import pytest
 from training_support import write_lines
 
-from lrengine.data.files import read_rows
+from lrengine.data.files import read_dataset, read_rows
 from lrengine.errors import DataError
 
 ROWS = [{"text": "سالام، دۇنيا", "label": "1"}, {"text": "བོད་ཡིག\tx", "label": "2"}, {"text": 'say "hi"', "label": "3"}]
@@ -71,6 +71,19 @@ def test_a_truncated_gzip_file_is_an_error(tmp_path):
     (tmp_path / "a.jsonl.gz").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(DataError, match="unreadable after line"):
         values(tmp_path / "a.jsonl.gz")
+
+
+def test_a_data_set_of_the_datasets_library(tmp_path, monkeypatch):
+    datasets = pytest.importorskip("datasets")
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    folder = tmp_path / "set"
+    folder.mkdir()
+    write_lines(folder / "train.jsonl", ROWS)
+    rows = list(read_dataset(str(folder), None, "train"))
+    assert [row.values for row in rows] == ROWS
+    assert rows[1].place == f"{folder}:2"
+    with pytest.raises(DataError, match="split tset"):
+        list(read_dataset(str(folder), None, "tset"))
 
 
 def test_missing_files_and_directories(tmp_path):

@@ -146,6 +146,11 @@ def test_chat_templates_end_up_in_the_config(tmp_path):
     run(document, parts=Parts(model, load_tokenizer(str(tmp_path / "m")), tokenizer))
     config = json.loads((tmp_path / "chat" / "config.json").read_text())
     assert config["prompt_template"] == "[user]{prompt}[/][answer]"
+    assert config["eos_token_id"] == 2
+    model.config.eos_token_id = [7, 2]
+    run(document, parts=Parts(model, load_tokenizer(str(tmp_path / "m")), tokenizer))
+    config = json.loads((tmp_path / "chat" / "config.json").read_text())
+    assert config["eos_token_id"] == [2, 7], "the end token that closed the targets comes first"
     tokenizer.chat_template = None
     with pytest.raises(DataError, match="has no chat template"):
         run(document, parts=Parts(model, load_tokenizer(str(tmp_path / "m")), tokenizer))
@@ -174,9 +179,20 @@ def test_training_stops_when_the_time_is_up_with_the_learning_rate_at_its_end(tm
     assert (tmp_path / "m" / "config.json").is_file()
 
 
+def test_worker_processes_change_nothing(tmp_path):
+    curves = []
+    for workers in (0, 2):
+        document = swcm_document(tmp_path / str(workers), max_steps=3, workers=workers)
+        document["model"]["tokenizer"] = str(tmp_path / "0") if workers else {"vocab_size": 600}
+        curves.append(run(document).train_loss)
+    assert curves[0] == curves[1]
+
+
 def test_bfloat16_and_tensorboard(tmp_path):
     document = classifier_document(tmp_path / "m", max_steps=3, bf16=True, tensorboard=True)
     assert run(document).steps == 3
+    document = fusion_document(tmp_path / "f", max_steps=2, bf16=True, gradient_checkpointing=True)
+    assert run(document).steps == 2
     assert list((tmp_path / "m" / "tensorboard").glob("events*"))
 
 

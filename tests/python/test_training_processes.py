@@ -19,7 +19,7 @@ def test_two_processes_equal_one_with_the_same_global_batch(tmp_path):
     one = train(TrainConfig.from_dict(document))
 
     document["model"]["tokenizer"] = str(tmp_path / "one")
-    document["run"].update(output_dir=str(tmp_path / "two"), batch_size=4)
+    document["run"].update(output_dir=str(tmp_path / "two"), batch_size=4, max_seconds=3600.0)
     config = tmp_path / "two.yaml"
     config.write_text(yaml.safe_dump(document))
     launch = [
