@@ -19,12 +19,13 @@ namespace {
 constexpr std::int64_t kGrain = std::int64_t{1} << 16;  // elements a thread takes at least
 constexpr int kMostThreads = 8;                         // reading memory does not get faster with more
 
-// Processors this process may run on: not all of the machine's in a container.
-int loading_threads() {
+// One for every piece of work, at most those this process may run on: not all of the machine's in a container.
+int loading_threads(std::size_t bytes) {
     cpu_set_t set;
     CPU_ZERO(&set);
-    const int count = ::sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
-    return std::clamp(count, 1, kMostThreads);
+    const int processors = ::sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
+    const std::size_t pieces = bytes / (static_cast<std::size_t>(kGrain) * sizeof(float));
+    return static_cast<int>(std::clamp<std::size_t>(pieces, 1, std::clamp(processors, 1, kMostThreads)));
 }
 
 std::string shape_text(const std::vector<std::int64_t>& shape) {
@@ -58,7 +59,11 @@ void forget(const TensorRecord& record) {
 
 WeightLoader::WeightLoader(const Checkpoint& checkpoint, Backend& backend, WeightStorage& storage,
                            std::optional<DType> target)
-    : checkpoint_(checkpoint), backend_(backend), storage_(storage), target_(target), pool_(loading_threads()) {
+    : checkpoint_(checkpoint),
+      backend_(backend),
+      storage_(storage),
+      target_(target),
+      pool_(loading_threads(checkpoint.mapped_bytes())) {
     if (target && !is_weight_float(*target) && *target != DType::kInt8) {
         fail(ErrorCode::kInvalidArgument,
              "dtype: found \"" + std::string(name_of(*target)) + "\", expected float32, bfloat16, float16 or int8");

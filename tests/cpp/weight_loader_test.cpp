@@ -1,0 +1,349 @@
+// Stored weights into those a backend computes with, and what is refused on the way (BAD_INPUTS 6).
+#include "core/weight_loader.h"
+
+#include <array>
+#include <cmath>
+#include <limits>
+#include <random>
+
+#include "core/error.h"
+#include "harness.h"
+#include "host_backend.h"
+#include "model_files.h"
+
+using namespace lrengine;
+using namespace model_files;
+
+namespace {
+
+constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
+constexpr float kInf = std::numeric_limits<float>::infinity();
+
+template <typename T>
+Tensor int8_tensor(const std::string& name, std::vector<std::int64_t> shape, const std::vector<T>& values) {
+    return {name, "I8", std::move(shape), bytes_of(std::vector<std::int8_t>(values.begin(), values.end()))};
+}
+
+Tensor narrow_tensor(const std::string& name, const std::string& dtype, std::vector<std::int64_t> shape,
+                     const std::vector<float>& values) {
+    std::vector<std::uint16_t> bits;
+    for (const float value : values) {
+        bits.push_back(dtype == "BF16" ? float_to_bfloat16(value) : float_to_float16(value));
+    }
+    return {name, dtype, std::move(shape), bytes_of(bits)};
+}
+
+// A directory with these tensors, opened, and everything that loading from it needs.
+struct Opened {
+    explicit Opened(const std::vector<Tensor>& tensors, HostBackend::Memory memory = HostBackend::Memory::kShared,
+                    std::size_t shift = 0)
+        : checkpoint(open(directory, tensors, shift)), backend(memory), storage(backend) {}
+
+    static Checkpoint open(const TemporaryDirectory& directory, const std::vector<Tensor>& tensors, std::size_t shift) {
+        directory.write("model.safetensors", safetensors_bytes(tensors, shift));
+        return Checkpoint::open(directory.path());
+    }
+
+    WeightLoader loader(std::optional<DType> target = std::nullopt) { return {checkpoint, backend, storage, target}; }
+    bool in_mapping(const std::string& name, const void* data) const { return checkpoint.find(name)->data == data; }
+
+    TemporaryDirectory directory;
+    Checkpoint checkpoint;
+    HostBackend backend;
+    WeightStorage storage;
+};
+
+// Row-major values of any weight.
+std::vector<float> values_of(const Weight& weight) {
+    std::vector<float> values;
+    for (std::int64_t i = 0; i < weight.rows * weight.cols; ++i) {
+        switch (weight.dtype) {
+            case DType::kFloat32:
+                values.push_back(static_cast<const float*>(weight.data)[i]);
+                break;
+            case DType::kBFloat16:
+                values.push_back(bfloat16_to_float(static_cast<const std::uint16_t*>(weight.data)[i]));
+                break;
+            case DType::kFloat16:
+                values.push_back(float16_to_float(static_cast<const std::uint16_t*>(weight.data)[i]));
+                break;
+            default:
+                values.push_back(weight.scales[i / weight.cols] * static_cast<const std::int8_t*>(weight.data)[i]);
+        }
+    }
+    return values;
+}
+
+std::vector<float> values_of(const Vector& vector) { return {vector.data, vector.data + vector.size}; }
+
+std::vector<float> random_values(std::size_t count) {
+    std::mt19937 engine(7);
+    std::normal_distribution<float> normal;
+    std::vector<float> values(count);
+    for (float& value : values) value = normal(engine);
+    return values;
+}
+
+constexpr std::array<HostBackend::Memory, 2> kMemories{HostBackend::Memory::kShared, HostBackend::Memory::kOwn};
+
+}  // namespace
+
+TEST(loader_uses_the_mapping_where_the_type_is_right) {
+    Opened opened({float_tensor("w", {2, 3}, {1, 2, 3, 4, 5, 6}), float_tensor("b", {2}, {7, 8})});
+    for (const auto target : {std::optional<DType>(), std::optional(DType::kFloat32)}) {
+        WeightLoader loader = opened.loader(target);
+        CHECK(opened.in_mapping("w", loader.matrix("w", 2, 3).data));
+        CHECK(opened.in_mapping("b", loader.vector("b", 2).data));
+    }
+    CHECK_EQUAL(opened.storage.bytes(), 0u);
+    CHECK(opened.backend.blocks.empty());
+}
+
+TEST(loader_uploads_to_a_backend_with_its_own_memory) {
+    Opened opened({float_tensor("w", {2, 3}, {1, 2, 3, 4, 5, 6}), float_tensor("b", {2}, {7, 8})},
+                  HostBackend::Memory::kOwn);
+    WeightLoader loader = opened.loader();
+    const Weight weight = loader.matrix("w", 2, 3);
+    CHECK(opened.backend.blocks.contains(const_cast<void*>(weight.data)));
+    CHECK(values_of(weight) == std::vector<float>({1, 2, 3, 4, 5, 6}));
+    CHECK(values_of(loader.vector("b", 2)) == std::vector<float>({7, 8}));
+    CHECK_EQUAL(opened.backend.uploaded, 32u);
+    CHECK_EQUAL(opened.storage.bytes(), 32u);
+}
+
+TEST(loader_copies_what_the_file_does_not_align) {
+    for (const std::size_t shift : {1u, 2u, 3u}) {
+        Opened opened({float_tensor("w", {1, 3}, {1, 2, 3}), float_tensor("b", {2}, {7, 8})},
+                      HostBackend::Memory::kShared, shift);
+        WeightLoader loader = opened.loader();
+        const Weight weight = loader.matrix("w", 1, 3);
+        CHECK(!opened.in_mapping("w", weight.data));
+        CHECK(values_of(weight) == std::vector<float>({1, 2, 3}));
+        CHECK(values_of(loader.vector("b", 2)) == std::vector<float>({7, 8}));
+    }
+}
+
+TEST(loader_converts_between_float_types) {
+    const std::vector<float> values = random_values(5 * 7);
+    const std::pair<const char*, DType> types[] = {
+        {"F32", DType::kFloat32}, {"BF16", DType::kBFloat16}, {"F16", DType::kFloat16}};
+    const std::pair<DType, float> targets[] = {
+        {DType::kFloat32, 1e-2f}, {DType::kBFloat16, 1e-2f}, {DType::kFloat16, 1e-2f}, {DType::kInt8, 3e-2f}};
+    for (const auto memory : kMemories) {
+        for (const auto& [stored, dtype] : types) {
+            for (const auto& [target, tolerance] : targets) {
+                const Tensor tensor = dtype == DType::kFloat32 ? float_tensor("w", {5, 7}, values)
+                                                               : narrow_tensor("w", stored, {5, 7}, values);
+                Opened opened({tensor}, memory);
+                const Weight weight = opened.loader(target).matrix("w", 5, 7);
+                CHECK(weight.dtype == target && weight.rows == 5 && weight.cols == 7);
+                const std::vector<float> found = values_of(weight);
+                for (std::size_t i = 0; i < values.size(); ++i) CHECK(std::fabs(found[i] - values[i]) < tolerance * 3);
+            }
+        }
+    }
+}
+
+TEST(loader_converts_exactly) {
+    Opened opened({narrow_tensor("w", "BF16", {1, 4}, {1.5f, -2.0f, 0.0f, 0x1p-130f}),
+                   float_tensor("f", {1, 2}, {1.00390625f, 3.0f})});
+    CHECK(values_of(opened.loader(DType::kFloat32).matrix("w", 1, 4)) ==
+          std::vector<float>({1.5f, -2.0f, 0.0f, 0x1p-130f}));
+    const Weight narrow = opened.loader(DType::kBFloat16).matrix("f", 1, 2);
+    CHECK(values_of(narrow) == std::vector<float>({1.0f, 3.0f}));  // a tie, to even
+}
+
+TEST(loader_quantizes_per_row_to_nearest_even) {
+    Opened opened({float_tensor("w", {4, 4}, {127, -64, 0.5f, 1.5f, 2.5f, -254, 1, -1, 0, 0, 0, 0, 1e-45f, 0, 0, 0})});
+    const Weight weight = opened.loader(DType::kInt8).matrix("w", 4, 4);
+    const auto* data = static_cast<const std::int8_t*>(weight.data);
+    CHECK(std::vector<int>(data, data + 16) ==
+          std::vector<int>({127, -64, 0, 2, 1, -127, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}));
+    // 2.5 / 2 = 1.25, 1 / 2 ties to 0; the row of zeros, and one whose scale is below the smallest float, have scale 0.
+    CHECK(std::vector<float>(weight.scales, weight.scales + 4) == std::vector<float>({1, 2, 0, 0}));
+}
+
+TEST(loader_reads_quantized_directories) {
+    const std::vector<Tensor> tensors{int8_tensor<int>("w", {2, 3}, {1, -127, 3, 4, 5, 127}),
+                                      float_tensor("w_scale", {2}, {0.5f, 0.25f})};
+    const std::vector<float> expected{0.5f, -63.5f, 1.5f, 1.0f, 1.25f, 31.75f};
+    for (const auto memory : kMemories) {
+        for (const auto target : {std::optional<DType>(), std::optional(DType::kInt8), std::optional(DType::kFloat32),
+                                  std::optional(DType::kBFloat16), std::optional(DType::kFloat16)}) {
+            Opened opened(tensors, memory);
+            WeightLoader loader = opened.loader(target);
+            const Weight weight = loader.matrix("w", 2, 3);
+            CHECK(weight.dtype == target.value_or(DType::kInt8));
+            CHECK((weight.scales != nullptr) == (weight.dtype == DType::kInt8));
+            for (std::size_t i = 0; i < 6; ++i) CHECK(std::fabs(values_of(weight)[i] - expected[i]) < 0.3f);
+            if (target == DType::kFloat32) CHECK(values_of(weight) == expected);
+            loader.check_all_used();
+        }
+    }
+}
+
+TEST(loader_quantized_in_memory_equals_quantized_in_the_file) {
+    const std::vector<float> values = random_values(9 * 130);
+    Opened plain({float_tensor("w", {9, 130}, values)});
+    const Weight weight = plain.loader(DType::kInt8).matrix("w", 9, 130);
+    for (std::int64_t row = 0; row < 9; ++row) {
+        float largest = 0;
+        for (std::int64_t col = 0; col < 130; ++col) largest = std::max(largest, std::fabs(values[row * 130 + col]));
+        const float scale = largest / 127.0f;  // docs/MODEL_DIRECTORY.md
+        CHECK_EQUAL(weight.scales[row], scale);
+        for (std::int64_t col = 0; col < 130; ++col) {
+            const float expected = std::nearbyint(values[row * 130 + col] / scale);
+            CHECK_EQUAL(static_cast<float>(static_cast<const std::int8_t*>(weight.data)[row * 130 + col]), expected);
+        }
+    }
+}
+
+TEST(loader_never_quantizes_tables) {
+    Opened opened({float_tensor("p", {2, 2}, {1, 2, 3, 4}), narrow_tensor("h", "F16", {2, 2}, {1, 2, 3, 4})});
+    CHECK(opened.loader(DType::kInt8).table("p", 2, 2).dtype == DType::kFloat32);
+    CHECK(opened.loader(DType::kInt8).table("h", 2, 2).dtype == DType::kFloat16);
+    CHECK(opened.loader(DType::kInt8).matrix("p", 2, 2).dtype == DType::kInt8);
+    Opened others({float_tensor("p", {2, 2}, {1, 2, 3, 4}), narrow_tensor("h", "F16", {2, 2}, {1, 2, 3, 4})});
+    CHECK(others.loader(DType::kBFloat16).table("p", 2, 2).dtype == DType::kBFloat16);
+}
+
+TEST(loader_vectors_become_float32_of_any_shape) {
+    Opened opened({narrow_tensor("t", "F16", {2, 1, 2}, {1, 2, 3, 4}), narrow_tensor("b", "BF16", {3}, {5, 6, 7}),
+                   float_tensor("s", {}, {9})});
+    WeightLoader loader = opened.loader(DType::kInt8);
+    CHECK(values_of(loader.vector("t", 4)) == std::vector<float>({1, 2, 3, 4}));
+    CHECK(values_of(loader.optional_vector("b", 3)) == std::vector<float>({5, 6, 7}));
+    CHECK(values_of(loader.vector("s", 1)) == std::vector<float>({9}));
+    CHECK(!loader.optional_vector("none", 3));
+    CHECK_ERROR(loader.optional_vector("b", 4), ErrorCode::kModelFile, "b: found shape [3], expected 4 elements");
+}
+
+TEST(loader_gives_the_same_memory_for_the_same_name) {
+    for (const auto memory : kMemories) {
+        Opened opened({float_tensor("w", {2, 2}, {1, 2, 3, 4}), narrow_tensor("b", "F16", {2}, {5, 6}),
+                       int8_tensor<int>("q", {1, 2}, {1, 2}), float_tensor("q_scale", {1}, {1})},
+                      memory);
+        WeightLoader loader = opened.loader(DType::kInt8);
+        const Weight first = loader.matrix("w", 2, 2);
+        CHECK(loader.matrix("w", 2, 2).data == first.data && loader.matrix("w", 2, 2).scales == first.scales);
+        CHECK(loader.vector("b", 2).data == loader.vector("b", 2).data);
+        CHECK(loader.matrix("q", 1, 2).scales == loader.matrix("q", 1, 2).scales);
+        const std::size_t bytes = opened.storage.bytes();
+        WeightLoader second = opened.loader(DType::kInt8);  // a loader of another part of the model
+        CHECK(second.matrix("w", 2, 2).data == first.data);
+        CHECK(second.matrix("q", 1, 2).data == loader.matrix("q", 1, 2).data);
+        CHECK(second.vector("b", 2).data == loader.vector("b", 2).data);
+        CHECK_EQUAL(opened.storage.bytes(), bytes);
+        second.check_all_used();
+    }
+}
+
+TEST(loader_refuses_missing_tensors_and_wrong_shapes) {
+    Opened opened({float_tensor("w", {2, 3}, {1, 2, 3, 4, 5, 6}), float_tensor("v", {6}, {1, 2, 3, 4, 5, 6})});
+    WeightLoader loader = opened.loader();
+    CHECK(loader.has("w") && !loader.has("x"));
+    CHECK_ERROR(loader.matrix("x", 2, 3), ErrorCode::kModelFile, "found no tensor x");
+    CHECK_ERROR(loader.matrix("w", 3, 2), ErrorCode::kModelFile, "w: found shape [2, 3], expected [3, 2]");
+    CHECK_ERROR(loader.matrix("v", 2, 3), ErrorCode::kModelFile, "v: found shape [6], expected [2, 3]");
+    CHECK_ERROR(loader.table("w", 2, 2), ErrorCode::kModelFile, "expected [2, 2]");
+    CHECK_ERROR(loader.vector("w", 5), ErrorCode::kModelFile, "w: found shape [2, 3], expected 5 elements");
+    loader.matrix("w", 2, 3);
+    CHECK_ERROR(loader.matrix("w", 3, 2), ErrorCode::kModelFile, "w: found shape");  // though it is loaded
+}
+
+TEST(loader_refuses_types_that_are_no_weights) {
+    Opened opened({{"i", "I64", {1, 1}, std::string(8, '\0')},
+                   {"d", "F64", {1, 1}, std::string(8, '\0')},
+                   int8_tensor<int>("q", {1, 1}, {1}),
+                   float_tensor("q_scale", {1}, {1})});
+    WeightLoader loader = opened.loader();
+    CHECK_ERROR(loader.matrix("i", 1, 1), ErrorCode::kModelFile, "i: found int64, expected float32");
+    CHECK_ERROR(loader.matrix("d", 1, 1), ErrorCode::kModelFile, "d: found float64");
+    CHECK_ERROR(loader.vector("i", 1), ErrorCode::kModelFile, "i: found int64");
+    CHECK_ERROR(loader.vector("q", 1), ErrorCode::kModelFile, "q: found int8");
+    CHECK_ERROR(loader.table("q", 1, 1), ErrorCode::kModelFile, "q: found int8");
+    CHECK_ERROR(opened.loader(DType::kInt64), ErrorCode::kInvalidArgument, "int64");
+}
+
+TEST(loader_refuses_nan_and_infinity_wherever_they_are) {
+    constexpr std::int64_t kCount = 200'000;  // several pieces of work
+    for (const float bad : {kNan, -kNan, kInf, -kInf}) {
+        for (const std::int64_t place : {std::int64_t{0}, kCount / 2, kCount - 1}) {
+            for (const char* dtype : {"F32", "BF16", "F16"}) {
+                std::vector<float> values(kCount, 1.0f);
+                values[static_cast<std::size_t>(place)] = bad;
+                const bool wide = std::string(dtype) == "F32";
+                Opened opened({wide ? float_tensor("w", {2, kCount / 2}, values)
+                                    : narrow_tensor("w", dtype, {2, kCount / 2}, values)});
+                for (const auto target :
+                     {std::optional<DType>(), std::optional(DType::kFloat32), std::optional(DType::kInt8)}) {
+                    CHECK_ERROR(opened.loader(target).matrix("w", 2, kCount / 2), ErrorCode::kModelFile,
+                                "w: found NaN or Inf");
+                }
+                CHECK_ERROR(opened.loader().vector("w", kCount), ErrorCode::kModelFile, "w: found NaN or Inf");
+                CHECK_ERROR(opened.loader().table("w", 2, kCount / 2), ErrorCode::kModelFile, "w: found NaN or Inf");
+            }
+        }
+    }
+}
+
+TEST(loader_takes_the_largest_and_the_smallest_numbers) {
+    const std::vector<float> values{std::numeric_limits<float>::max(), std::numeric_limits<float>::lowest(),
+                                    std::numeric_limits<float>::denorm_min(), -0.0f};
+    Opened opened({float_tensor("w", {1, 4}, values)});
+    CHECK(values_of(opened.loader().matrix("w", 1, 4)) == values);
+    CHECK(std::isfinite(values_of(opened.loader(DType::kInt8).table("w", 1, 4))[0]));
+}
+
+TEST(loader_refuses_numbers_that_the_target_cannot_hold) {
+    Opened opened(
+        {float_tensor("w", {1, 2}, {70000.0f, 1.0f}), float_tensor("m", {1, 1}, {std::numeric_limits<float>::max()})});
+    CHECK_ERROR(opened.loader(DType::kFloat16).matrix("w", 1, 2), ErrorCode::kModelFile, "too large for float16");
+    CHECK_ERROR(opened.loader(DType::kBFloat16).matrix("m", 1, 1), ErrorCode::kModelFile, "too large for bfloat16");
+}
+
+TEST(loader_refuses_scales_that_are_no_scales) {
+    const auto refused = [](const std::vector<Tensor>& scale, const std::string& fragment) {
+        std::vector<Tensor> tensors{int8_tensor<int>("w", {2, 2}, {1, 2, 3, 4})};
+        tensors.insert(tensors.end(), scale.begin(), scale.end());
+        Opened opened(tensors);
+        for (const auto target : {std::optional<DType>(), std::optional(DType::kFloat32)}) {
+            CHECK_ERROR(opened.loader(target).matrix("w", 2, 2), ErrorCode::kModelFile, fragment);
+        }
+    };
+    refused({}, "found no tensor w_scale");
+    refused({float_tensor("w_scale", {3}, {1, 1, 1})}, "w_scale: found shape [3], expected [2]");
+    refused({float_tensor("w_scale", {2, 1}, {1, 1})}, "w_scale: found shape");
+    refused({int8_tensor<int>("w_scale", {2}, {1, 1})}, "w_scale: found int8");
+    refused({float_tensor("w_scale", {2}, {1, kNan})}, "w_scale: found NaN");
+    refused({float_tensor("w_scale", {2}, {kInf, 1})}, "w_scale: found NaN or Inf");
+    refused({float_tensor("w_scale", {2}, {1, -1})}, "scales of 0 or more");
+}
+
+TEST(loader_refuses_an_int8_that_symmetric_quantization_never_writes) {
+    Opened opened({int8_tensor<int>("w", {1, 2}, {1, -128}), float_tensor("w_scale", {1}, {1})});
+    CHECK_ERROR(opened.loader().matrix("w", 1, 2), ErrorCode::kModelFile, "w: found -128");
+    CHECK_ERROR(opened.loader(DType::kFloat32).matrix("w", 1, 2), ErrorCode::kModelFile, "w: found -128");
+}
+
+TEST(loader_names_tensors_that_nobody_asked_for) {
+    Opened opened(
+        {float_tensor("w", {1, 1}, {1}), float_tensor("alias", {1, 1}, {1}), float_tensor("extra", {1}, {1})});
+    WeightLoader loader = opened.loader();
+    loader.matrix("w", 1, 1);
+    CHECK_ERROR(loader.check_all_used(), ErrorCode::kModelFile,
+                "2 tensors that the model of config.json does not have (alias, extra)");
+    loader.ignore("alias");
+    CHECK_ERROR(loader.check_all_used(), ErrorCode::kModelFile, "(extra)");
+    loader.vector("extra", 1);
+    loader.check_all_used();
+}
+
+TEST(loader_passes_on_a_lack_of_memory_and_stays_whole) {
+    Opened opened({narrow_tensor("w", "F16", {64, 64}, std::vector<float>(4096, 1.0f))});
+    opened.backend.limit = 100;
+    WeightLoader loader = opened.loader(DType::kFloat32);
+    CHECK_ERROR(loader.matrix("w", 64, 64), ErrorCode::kOutOfMemory, "no memory");
+    opened.backend.limit = 1 << 20;
+    CHECK_EQUAL(values_of(loader.matrix("w", 64, 64)).size(), 4096u);
+}
