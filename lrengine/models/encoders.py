@@ -41,10 +41,11 @@ def build_encoder(config: Any) -> PreTrainedModel:
 def load_encoder(source: str | Path | PreTrainedModel, dtype: torch.dtype | str | None = None) -> PreTrainedModel:
     """An encoder with trained weights: from a directory or hub name, or a copy of the one inside a loaded model.
 
-    `source` may hold more than the encoder (a language-model head, a decoder, a pooler): the rest is left behind."""
+    `source` may hold more than the encoder (a language-model head, a decoder, a pooler): the rest is left behind.
+    `dtype` None: a file's weights become float32 (what transformers does of itself depends on its version)."""
     if isinstance(source, PreTrainedModel):
         return _copy_encoder(source).to(dtype=_as_dtype(dtype) or source.dtype)
-    options: dict[str, Any] = {} if dtype is None else {"dtype": dtype}
+    options: dict[str, Any] = {"dtype": dtype or torch.float32}
     config = AutoConfig.from_pretrained(source)
     if config.model_type == "m2m_100":
         whole = transformers.AutoModel.from_pretrained(source, **options)

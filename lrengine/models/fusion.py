@@ -68,8 +68,9 @@ class LayerFusionForCausalLM(FusedEncoderModel):
         becomes part of the model, it is not copied) with a fresh mixer and mapper. config_fields: LayerFusionConfig's;
         token ids that are not among them are the LLM's."""
         source = load_encoder(encoder, dtype)
-        options: dict[str, Any] = {} if dtype is None else {"dtype": dtype}
-        lm: Any = llm if isinstance(llm, PreTrainedModel) else AutoModelForCausalLM.from_pretrained(llm, **options)
+        lm: Any = llm
+        if not isinstance(llm, PreTrainedModel):
+            lm = AutoModelForCausalLM.from_pretrained(llm, dtype=dtype or torch.float32)
         fields = {**_token_ids(lm), **config_fields}
         config = LayerFusionConfig(encoder=source.config, llm=lm.config, mixer=mixer, mapper=mapper, **fields)
         with torch.device("meta"):

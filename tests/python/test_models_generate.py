@@ -72,8 +72,15 @@ def fusion_inputs(pad: int) -> tuple[torch.Tensor, ...]:
     return (*pad_batch(SOURCES, pad), *pad_batch(PROMPTS, 0))
 
 
-@pytest.mark.parametrize("search", [*SEARCHES, {"prefix_ids": torch.tensor([7, 9]), **SEARCHES[2]}])
-@pytest.mark.parametrize("llm", LLMS)
+@pytest.mark.parametrize(
+    ("llm", "search"),
+    [
+        *((llm, SEARCHES[1]) for llm in LLMS),
+        ("llama", SEARCHES[0]),
+        ("llama", SEARCHES[2]),
+        ("llama3", {"prefix_ids": torch.tensor([7, 9]), **SEARCHES[2]}),
+    ],
+)
 def test_fusion_rows_do_not_depend_on_the_batch(llm: str, search: dict[str, Any]) -> None:
     model = tiny_fusion("mt5", llm)
     together = rows(model.generate(*fusion_inputs(0), **OPTIONS, **search), 0)

@@ -11,6 +11,7 @@ from reference import swcm as reference
 from transformers import AutoModelForMaskedLM, XLMRobertaConfig
 
 from lrengine.models import SwcmConfig, SwcmForConditionalGeneration
+from lrengine.models.swcm_decoder import _attention_mask
 from tiny import BERT_ENCODERS, pad_batch, random_sources, randomise, tiny_encoder, tiny_encoder_config, tiny_swcm
 
 # MODELS.md: decoder part -> encoder source; the norms only in the encoder's own form.
@@ -210,6 +211,18 @@ def test_left_padded_targets_give_the_same_logits() -> None:
     found = model(source, mask, padded, decoder_attention_mask=target_mask).logits
     assert not found.isnan().any()
     torch.testing.assert_close(found[:, 2:], expected, rtol=0, atol=1e-5)
+
+
+def test_a_masked_row_looks_at_itself() -> None:
+    """Older torch gives NaN for a row that looks nowhere."""
+    mask = _attention_mask(torch.tensor([[0, 0, 0, 1, 1]]), past=2, new=3, device=torch.device("cpu"))
+    assert mask[0, 0].long().tolist() == [[0, 0, 1, 0, 0], [0, 0, 0, 1, 0], [0, 0, 0, 1, 1]]
+        [False, False, True, False, False],
+        [False, False, True, True, False],
+        [False, False, True, True, True],
+    ]
+    mask = _attention_mask(torch.tensor([[0, 1]]), past=0, new=2, device=torch.device("cpu"))
+    assert mask[0, 0].tolist() == [[True, False], [False, True]]
 
 
 def test_gradient_checkpointing_changes_no_gradient() -> None:
