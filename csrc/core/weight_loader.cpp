@@ -17,7 +17,8 @@ namespace lrengine {
 namespace {
 
 constexpr std::int64_t kGrain = std::int64_t{1} << 16;  // elements a thread takes at least
-constexpr int kMostThreads = 8;                         // reading memory does not get faster with more
+constexpr std::int64_t kReleasedBlock = std::int64_t{8} << 20;
+constexpr int kMostThreads = 8;  // reading memory does not get faster with more
 
 // One for every piece of work, at most those this process may run on: not all of the machine's in a container.
 int loading_threads(std::size_t bytes) {
@@ -151,18 +152,29 @@ void WeightLoader::for_float_rows(const TensorRecord& record, const Body& body) 
     const bool quantized = record.dtype == DType::kInt8;
     const std::vector<float> scales = quantized ? row_scales(record) : std::vector<float>();
     const std::size_t row_bytes = static_cast<std::size_t>(cols) * size_of(record.dtype);
-    pool_.run(rows, std::max<std::int64_t>(1, kGrain / cols), [&](std::int64_t begin, std::int64_t end) {
-        std::vector<float> values(static_cast<std::size_t>(cols));
+    const auto* stored = static_cast<const std::byte*>(record.data);
+    const auto run_rows = [&](std::int64_t begin, std::int64_t end, std::span<float> values) {
         for (std::int64_t row = begin; row < end; ++row) {
-            const char* stored = static_cast<const char*>(record.data) + static_cast<std::size_t>(row) * row_bytes;
-            if (!values_are_sound(stored, record.dtype, cols)) refuse_values(record);
+            const std::byte* source = stored + static_cast<std::size_t>(row) * row_bytes;
+            if (!values_are_sound(source, record.dtype, cols)) refuse_values(record);
             if (quantized) {
                 const float scale = scales[static_cast<std::size_t>(row)];
-                dequantize_row(reinterpret_cast<const std::int8_t*>(stored), scale, values);
+                dequantize_row(reinterpret_cast<const std::int8_t*>(source), scale, values);
             } else {
-                to_float(stored, record.dtype, values);
+                to_float(source, record.dtype, values);
             }
             body(row, std::span<const float>(values));
+        }
+    };
+    pool_.run(rows, std::max<std::int64_t>(1, kGrain / cols), [&](std::int64_t begin, std::int64_t end) {
+        std::vector<float> values(static_cast<std::size_t>(cols));
+        // Block by block, so that the stored weights and what becomes of them are never both in memory.
+        const std::int64_t block = std::max<std::int64_t>(1, kReleasedBlock / static_cast<std::int64_t>(row_bytes));
+        for (std::int64_t row = begin; row < end; row += block) {
+            const std::int64_t last = std::min(row + block, end);
+            run_rows(row, last, values);
+            MappedFile::release({stored + static_cast<std::size_t>(row) * row_bytes,
+                                 stored + static_cast<std::size_t>(last) * row_bytes});
         }
     });
 }
