@@ -123,6 +123,15 @@ def test_fusion_penalises_repetition_in_every_row() -> None:
         assert len(set(row)) == len(row)
 
 
+def test_penalties_see_the_forced_prefix() -> None:
+    model = tiny_fusion("mt5", "llama3")
+    prefix = model.generate(*fusion_inputs(0), **OPTIONS)[:, :1]
+    repeating = model.generate(*fusion_inputs(0), prefix_ids=prefix, **OPTIONS)
+    penalised = model.generate(*fusion_inputs(0), prefix_ids=prefix, repetition_penalty=50.0, **OPTIONS)
+    assert (repeating == prefix).any()
+    assert not (penalised == prefix).any()
+
+
 def test_fusion_returns_scores_without_the_prefix() -> None:
     model = tiny_fusion()
     options = {
