@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 
 TRAINING_SECONDS = 228.0  # of four minutes; the rest is what starting and ending five runs costs
@@ -40,6 +41,13 @@ class Recipe:
         if self.encoder is not None and self.llm is not None:
             shares = dict(REAL_SHARES)
         return self.seconds * shares[stage] / sum(shares.values())
+
+    @property
+    def threads(self) -> int:
+        """As many as this process may use; a quick run is over before a second thread pays."""
+        if self.quick:
+            return 1
+        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
     @property
     def steps(self) -> int | None:

@@ -227,8 +227,9 @@ def latency(results: DemoResults) -> str:
     heads = cells("engine p50 ms", "p95", "PyTorch p50 ms", "p95", "faster", "engine MB", "PyTorch MB", tag="th")
     return f"""<section>
 <h2>Time and memory of one request</h2>
-<p class="soft">Batch 1, {results.dtype}, {results.threads} threads for both, the same inputs and the same number of
-tokens, median over {results.latency[0].calls} calls; the thin line ends at the 95th percentile.</p>
+<p class="soft">Batch 1, {results.dtype}, the same inputs and the same number of tokens, median over
+{results.latency[0].calls} calls; the thin line ends at the 95th percentile. Both sides ran with 1 thread and with
+{results.threads}; each side's faster number is shown.</p>
 <figure>{marks}{bar_chart(groups, top, "", "Milliseconds a request", name_width=150)}
 <figcaption>Milliseconds a request, from text to text. Shorter is better.</figcaption></figure>
 <div class="scroll"><table><thead><tr><th>Model</th><th>Request</th>{heads}</tr></thead>

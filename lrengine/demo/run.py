@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -28,7 +27,7 @@ def run_demo(sample: Sample, recipe: Recipe, out: Path) -> DemoResults:
     """Everything, with its progress on standard output; leaves models/, results.json and report.html in `out`."""
     out.mkdir(parents=True, exist_ok=True)
     progress = Progress()
-    threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    threads = recipe.threads
     torch.set_num_threads(threads)
     shop = Workshop(sample, recipe, out, progress.tick)
     results = DemoResults(

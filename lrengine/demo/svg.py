@@ -45,7 +45,7 @@ def number(value: float) -> str:
 
 def line_chart(points: Sequence[tuple[int, float]], held_out: Sequence[tuple[int, float]], title: str) -> str:
     """A loss curve: steps to the right, loss up, the last values written beside their ends. Returns one <svg>."""
-    width, height, left, right, top, bottom = 360, 190, 38, 44, 12, 26
+    width, height, left, right, top, bottom = 288, 176, 32, 40, 10, 26
     everything = [*points, *held_out]
     last_step = max((step for step, _ in everything), default=1) or 1
     ticks = nice_ticks(max((loss for _, loss in everything), default=1.0), 4)

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from transformers.utils import logging
 
 from lrengine.data.tokenization import load_tokenizer
 from lrengine.models import (
@@ -22,17 +23,20 @@ CLASSES: dict[str, Any] = {
 }
 
 
+def prepare(threads: int) -> None:
+    """Inference only, no progress bars, `threads` threads."""
+    use_threads(threads)
+    torch.set_grad_enabled(False)
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+
+
+def use_threads(threads: int) -> None:
+    torch.set_num_threads(threads)
+
+
 class TorchModel:
     """float32, eager, KV cache on: what `generate` of transformers does by default."""
-
-    @staticmethod
-    def prepare(threads: int) -> None:
-        from transformers.utils import logging
-
-        torch.set_num_threads(threads)
-        torch.set_grad_enabled(False)
-        logging.set_verbosity_error()
-        logging.disable_progress_bar()
 
     def __init__(self, kind: str, directory: Path) -> None:
         self.kind = kind
@@ -58,7 +62,11 @@ class TorchModel:
         tokens = tokens[1:] if self.kind == "swcm" else tokens
         return without_end(tokens, self.model.config.eos_token_id)
 
-    def text(self, tokens: list[int]) -> str:
+    def answer(self, text: str, most: int, least: int) -> str:
+        """From text to text: what a timed call does."""
+        if self.kind == "classifier":
+            return self.classify([text])[0][0]
+        tokens = self.generate(text, most, least)
         return str(self.target_tokenizer.decode(tokens, skip_special_tokens=True))
 
     def score(self, text: str, tokens: list[int]) -> list[float]:
