@@ -11,8 +11,9 @@
 
 namespace lrengine {
 
-// One source to continue. `forced` are target tokens fed before the first choice: SWCM: decoder start + the user's prefix;
-// fusion: the user's prefix (may be empty) after the prompt. `prompt`: fusion only, LLM ids after the end boundary.
+// One source to continue. `forced` are target tokens fed before the first choice: SWCM: decoder start + the user's
+// prefix; fusion: the user's prefix (may be empty) after the prompt. `prompt`: fusion only, LLM ids after the end
+// boundary.
 struct GenerationSource {
     std::span<const std::int32_t> source;
     std::span<const std::int32_t> prompt;
@@ -22,11 +23,11 @@ struct GenerationSource {
 // M rows, each fed one token. Spans have M entries, host memory.
 struct StepInput {
     std::span<const std::int32_t> tokens;
-    std::span<const std::int32_t> slots;      // cache slot that the row writes in this step, [0, sources * rows_per_source)
-    std::span<const std::int32_t> sources;    // index of the row's source: its cross attention
-    std::span<const std::int32_t> lengths;    // tokens of the row already in the cache = cache position of this one
-    std::span<const std::int32_t> history;    // [M, capacity]: slot that holds position t of the row, t <= lengths[m]; empty:
-                                              // every position in the row's own slot
+    std::span<const std::int32_t> slots;  // cache slot that the row writes in this step, [0, sources * rows_per_source)
+    std::span<const std::int32_t> sources;  // index of the row's source: its cross attention
+    std::span<const std::int32_t> lengths;  // tokens of the row already in the cache = cache position of this one
+    std::span<const std::int32_t> history;  // [M, capacity]: slot that holds position t of the row, t <= lengths[m];
+                                            // empty: every position in the row's own slot
 };
 
 // Caches of one batch. Not thread-safe.
@@ -57,8 +58,8 @@ public:
     virtual std::unique_ptr<DecodeState> begin(std::span<const GenerationSource> sources, std::int64_t rows_per_source,
                                                std::int64_t max_new_tokens) const = 0;
 
-    // Teacher forcing: log-probabilities of the last targets[i].size() of forced+target tokens; one vector a source. `forced`
-    // tokens are fed and not scored.
+    // Teacher forcing: log-probabilities of the last targets[i].size() of forced+target tokens; one vector a source.
+    // `forced` tokens are fed and not scored.
     virtual std::vector<std::vector<float>> score(std::span<const GenerationSource> sources,
                                                   std::span<const std::span<const std::int32_t>> targets) const = 0;
 };

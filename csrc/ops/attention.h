@@ -13,9 +13,9 @@ struct RelativeBias {
     bool bidirectional = true;
 };
 
-// Whole sequences at once. q [Mq, H*d], k and v [Mk, Hkv*d], out [Mq, H*d]; query sequence b attends to key sequence b of
-// `keys`. Causal: query i of a sequence sees keys j <= i + (key length - query length).
-// A sequence with no keys gives zeros.
+// Whole sequences at once. q [Mq, H*d], k and v [Mk, Hkv*d], out [Mq, H*d]; query sequence b attends to key sequence b
+// of `keys`. Causal: query i of a sequence sees keys j <= i + (key length - query length). A sequence with no keys
+// gives zeros.
 struct AttentionArgs {
     Matrix q, k, v, out;
     Packing queries, keys;
@@ -29,8 +29,9 @@ struct AttentionArgs {
 
 // One query a row against cached keys. Key t of row m is physical row
 //     table ? table[m * capacity + t] * capacity + t : begin[m] + t          for t < length[m]
-// of k and v ([*, Hkv*d]). `table` names, for each position, the slot that wrote it (beams share history without copies);
-// without it a row's keys are contiguous (own slot: begin = slot * capacity; cross attention: begin = source offset).
+// of k and v ([*, Hkv*d]). `table` names, for each position, the slot that wrote it (beams share history without
+// copies); without it a row's keys are contiguous (own slot: begin = slot * capacity; cross attention: begin = source
+// offset).
 struct CachedAttentionArgs {
     Matrix q, out;  // [M, H*d]
     Matrix k, v;

@@ -25,10 +25,10 @@ class Backend {
 public:
     virtual ~Backend() = default;
 
-    virtual std::string device() const = 0;            // "cpu", "cuda:0"
-    virtual DType activation_dtype() const = 0;        // element type of Matrix activations
-    virtual bool shares_host_memory() const = 0;       // mapped files can be used as weights in place
-    virtual void* allocate(std::size_t bytes) = 0;     // 64-byte aligned; Error(kOutOfMemory)
+    virtual std::string device() const = 0;         // "cpu", "cuda:0"
+    virtual DType activation_dtype() const = 0;     // element type of Matrix activations
+    virtual bool shares_host_memory() const = 0;    // mapped files can be used as weights in place
+    virtual void* allocate(std::size_t bytes) = 0;  // 64-byte aligned; Error(kOutOfMemory)
     virtual void deallocate(void* memory) noexcept = 0;
     virtual void copy_to_device(void* destination, const void* source, std::size_t bytes) = 0;
     virtual void copy_to_host(void* destination, const void* source, std::size_t bytes) = 0;
@@ -54,8 +54,8 @@ public:
     void linear(const LinearArgs& product) { linear(std::span(&product, 1)); }
 };
 
-// threads = 0: as many as the process may use. Instruction set chosen at run time; LRENGINE_ISA=portable|avx2|avx512 in the
-// environment lowers it (tests run all of them).
+// threads = 0: as many as the process may use. Instruction set chosen at run time; LRENGINE_ISA=portable|avx2|avx512 in
+// the environment lowers it (tests run all of them).
 std::unique_ptr<Backend> make_cpu_backend(int threads);
 
 // "avx512", "avx2" or "portable": what make_cpu_backend would use now.

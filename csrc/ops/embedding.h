@@ -5,8 +5,8 @@
 
 namespace lrengine {
 
-// ids [M] (checked by the caller to be in [0, word.rows)), positions [M] or null with position table [P, D] or null, type [D] or
-// null (token type 0's row), out [M, D].
+// ids [M] (checked by the caller to be in [0, word.rows)), positions [M] or null with position table [P, D] or null,
+// type [D] or null (token type 0's row), out [M, D].
 struct EmbeddingArgs {
     const std::int32_t* ids = nullptr;
     const std::int32_t* positions = nullptr;

@@ -15,7 +15,8 @@ struct LayerMixArgs {
     Matrix weights;
 };
 
-// The attention of the mixer's one-head layer, read at position 0 alone, whose query is a constant: with key = Wk^T q and
+// The attention of the mixer's one-head layer, read at position 0 alone, whose query is a constant: with key = Wk^T q
+// and
 //     score_0 = score_bias[0]                       (position 0 attends to itself: k . c + bk . q)
 //     score_l = key . h_l + score_bias[l]           (score_bias[l] = key . p_l + bk . q)
 //     alpha = softmax(score),  z = alpha_0 c + sum_l alpha_l (h_l + p_l)

@@ -1,11 +1,13 @@
-// Rotary positions, "rotate half" form: for j < d/2, (x_j, x_{j+d/2}) turns by positions[m] * inv_freq[j]; times `attention_scaling`.
+// Rotary positions, "rotate half" form: for j < d/2, (x_j, x_{j+d/2}) turns by positions[m] * inv_freq[j]; times
+// `attention_scaling`.
 #pragma once
 
 #include "core/tensor.h"
 
 namespace lrengine {
 
-// x [M, H*d] in place; positions [M]; inv_freq [d/2] (already scaled for Llama 3.x). Angles in float32 as transformers has them.
+// x [M, H*d] in place; positions [M]; inv_freq [d/2] (already scaled for Llama 3.x). Angles in float32 as transformers
+// has them.
 struct RopeArgs {
     Matrix x;
     const std::int32_t* positions = nullptr;

@@ -5,8 +5,9 @@
 
 namespace lrengine {
 
-// For each row of logits [M, V]: the k largest, in falling order (ties: the smaller id first), and log-sum-exp of the row.
-// values [M, k] float32, ids [M, k] int32, log_sum_exp [M] or null. 1 <= k <= V. A row of -inf gives log_sum_exp -inf.
+// For each row of logits [M, V]: the k largest, in falling order (ties: the smaller id first), and log-sum-exp of the
+// row. values [M, k] float32, ids [M, k] int32, log_sum_exp [M] or null. 1 <= k <= V. A row of -inf gives log_sum_exp
+// -inf.
 struct TopKArgs {
     Matrix logits;
     std::int64_t k = 1;

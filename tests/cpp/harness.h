@@ -63,46 +63,45 @@ inline int run(int argc, char** argv) {
 
 }  // namespace harness
 
-#define TEST(name)                                                             \
-    static void test_##name();                                                 \
-    static const harness::Registrar registrar_##name(#name, test_##name);      \
+#define TEST(name)                                                        \
+    static void test_##name();                                            \
+    static const harness::Registrar registrar_##name(#name, test_##name); \
     static void test_##name()
 
-#define CHECK(condition) \
-    do {                 \
+#define CHECK(condition)                                                                \
+    do {                                                                                \
         if (!(condition)) harness::report(__FILE__, __LINE__, "CHECK(" #condition ")"); \
     } while (false)
 
-#define CHECK_EQUAL(left, right)                                                       \
-    do {                                                                               \
-        const auto& l_ = (left);                                                       \
-        const auto& r_ = (right);                                                      \
-        if (!(l_ == r_)) {                                                             \
-            std::ostringstream text_;                                                  \
-            text_ << #left " == " #right ": " << l_ << " against " << r_;              \
-            harness::report(__FILE__, __LINE__, text_.str());                          \
-        }                                                                              \
+#define CHECK_EQUAL(left, right)                                          \
+    do {                                                                  \
+        const auto& l_ = (left);                                          \
+        const auto& r_ = (right);                                         \
+        if (!(l_ == r_)) {                                                \
+            std::ostringstream text_;                                     \
+            text_ << #left " == " #right ": " << l_ << " against " << r_; \
+            harness::report(__FILE__, __LINE__, text_.str());             \
+        }                                                                 \
     } while (false)
 
-#define REQUIRE(condition)                                                             \
-    do {                                                                               \
-        if (!(condition)) {                                                            \
-            harness::report(__FILE__, __LINE__, "REQUIRE(" #condition ")");            \
-            throw harness::Abandoned("require");                                       \
-        }                                                                              \
+#define REQUIRE(condition)                                                  \
+    do {                                                                    \
+        if (!(condition)) {                                                 \
+            harness::report(__FILE__, __LINE__, "REQUIRE(" #condition ")"); \
+            throw harness::Abandoned("require");                            \
+        }                                                                   \
     } while (false)
 
 // The statement must throw lrengine::Error with this code and a message that contains `fragment`.
-#define CHECK_ERROR(statement, expected_code, fragment)                                              \
-    do {                                                                                             \
-        bool thrown_ = false;                                                                        \
-        try {                                                                                        \
-            statement;                                                                               \
-        } catch (const lrengine::Error& error_) {                                                    \
-            thrown_ = true;                                                                          \
-            if (error_.code() != (expected_code) ||                                                  \
-                std::string(error_.what()).find(fragment) == std::string::npos)                      \
-                harness::report(__FILE__, __LINE__, std::string("other error: ") + error_.what());   \
-        }                                                                                            \
-        if (!thrown_) harness::report(__FILE__, __LINE__, "no error from " #statement);              \
+#define CHECK_ERROR(statement, expected_code, fragment)                                                             \
+    do {                                                                                                            \
+        bool thrown_ = false;                                                                                       \
+        try {                                                                                                       \
+            statement;                                                                                              \
+        } catch (const lrengine::Error& error_) {                                                                   \
+            thrown_ = true;                                                                                         \
+            if (error_.code() != (expected_code) || std::string(error_.what()).find(fragment) == std::string::npos) \
+                harness::report(__FILE__, __LINE__, std::string("other error: ") + error_.what());                  \
+        }                                                                                                           \
+        if (!thrown_) harness::report(__FILE__, __LINE__, "no error from " #statement);                             \
     } while (false)
