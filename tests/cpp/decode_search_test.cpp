@@ -141,6 +141,16 @@ TEST(enough_beams_find_the_best_sequence_of_all) {
     }
 }
 
+TEST(a_decided_beam_search_ends_before_its_limit) {
+    for (const EarlyStopping early : {EarlyStopping::kFirst, EarlyStopping::kHeuristic}) {
+        GenerationOptions options = with_beams(2, 200);
+        options.early_stopping = early;
+        fakes::FakeState::fed_rows.clear();
+        Batch({{1}, {2}}).run(kVocab, options, kEnd);
+        CHECK(fakes::FakeState::fed_rows.size() < 100);
+    }
+}
+
 TEST(answers_do_not_depend_on_batch_mates) {
     const std::vector<Ids> sources = {{1}, {2, 3, 4}, {}, {5, 5}, {7, 1, 7}};
     for (const std::int64_t beams : {1, 2, 5}) {
