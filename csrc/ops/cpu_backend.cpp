@@ -1,7 +1,10 @@
 #include "ops/cpu_backend.h"
 
+#include <algorithm>
+#include <cmath>
 #include <cstdlib>
 #include <cstring>
+#include <fstream>
 #include <string_view>
 #include <thread>
 
@@ -47,6 +50,15 @@ const InstructionSet& chosen_instruction_set() {
          std::string("LRENGINE_ISA: found \"") + wanted + "\", expected portable, avx2 or avx512");
 }
 
+// Processors this process may run on, and no more than its control group's share of time (a container on a large host).
+int available_threads() {
+    const auto processors = static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
+    std::ifstream limits("/sys/fs/cgroup/cpu.max");  // "max 100000", or microseconds of each period
+    double quota = 0, period = 0;
+    if (!(limits >> quota >> period) || quota <= 0 || period <= 0) return processors;
+    return std::clamp(static_cast<int>(std::ceil(quota / period)), 1, processors);
+}
+
 }  // namespace
 
 void* CpuBackend::allocate(std::size_t bytes) {
@@ -71,8 +83,8 @@ std::string cpu_isa() { return chosen_instruction_set().name; }
 
 std::unique_ptr<Backend> make_cpu_backend(int threads) {
     if (threads < 0) fail(ErrorCode::kInvalidArgument, "threads: found " + std::to_string(threads) + ", expected >= 0");
-    const auto available = static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
-    return std::make_unique<CpuBackend>(threads == 0 ? available : threads, chosen_instruction_set().kernels());
+    const int count = threads == 0 ? available_threads() : threads;
+    return std::make_unique<CpuBackend>(count, chosen_instruction_set().kernels());
 }
 
 }  // namespace lrengine

@@ -33,13 +33,15 @@ void widen(DType dtype, const void* row, float factor, std::int64_t count, float
     }
 }
 
-// Columns whose products are made before they are finished, so that both loops are long.
+// Columns whose products are made before they are finished, so that both loops are long; fewer where several tiles of x
+// are to find W in the second-level cache.
 constexpr std::int64_t kDirectColumns = 128;
+constexpr std::int64_t kDirectBytes = 256 * 1024;
 // Bytes. What is fetched farther ahead would be forgotten before it is used; 1 kB is enough to wait for memory.
 constexpr std::int64_t kFarthestPrefetch = 32 * 1024;
 constexpr std::int64_t kPrefetchInRow = 1024;
 
-// Few rows of x: W is read once or twice, where it lies.
+// Few rows of x: W is read where it lies.
 template <class V, int Rows, class T>
 void direct_tile(const LinearTask& task, std::int64_t m, std::int64_t first, std::int64_t count, float* products) {
     constexpr int kCols = tile_cols<V, Rows>();
@@ -60,18 +62,21 @@ void direct_tile(const LinearTask& task, std::int64_t m, std::int64_t first, std
 
 template <class V, class T>
 void linear_direct(const LinearTask& task, float* scratch) {
-    for (std::int64_t first = task.begin; first < task.end; first += kDirectColumns) {
-        const std::int64_t count = task.end - first < kDirectColumns ? task.end - first : kDirectColumns;
+    const std::int64_t row_bytes = (task.cols + 1) * static_cast<std::int64_t>(sizeof(T));
+    const std::int64_t fitting = kDirectBytes / row_bytes / 8 * 8 + 8;
+    const std::int64_t step = task.rows <= V::kTileRows || fitting > kDirectColumns ? kDirectColumns : fitting;
+    for (std::int64_t first = task.begin; first < task.end; first += step) {
+        const std::int64_t count = task.end - first < step ? task.end - first : step;
         for_even_row_tiles<V::kTileRows>(task.rows, [&](std::int64_t m, auto tile) {
             direct_tile<V, decltype(tile)::value, T>(task, m, first, count, scratch);
         });
     }
 }
 
-// Both ways give the same bits; with some tiles of x it pays to copy W in order.
+// Both ways give the same bits; with more than four tiles of x it pays to copy W in order (measured).
 template <class V>
 bool is_packed(std::int64_t rows) {
-    return rows > 2 * V::kTileRows;
+    return rows > 4 * V::kTileRows;
 }
 
 template <class V>
