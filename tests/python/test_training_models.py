@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from training_support import EMOJI, NO_DROPOUT, TINY_ENCODER, UI, classifier_document, fusion_document, swcm_document
+from transformers import TrainerCallback
 
 from lrengine.data.features import Limits, SwcmFeatures
 from lrengine.data.tokenization import load_tokenizer
@@ -117,8 +118,6 @@ def test_fusion_trains_only_what_it_should(tmp_path, frozen):
     document["data"]["train"][0]["limit"] = 8  # one batch again and again: a frozen random LLM can learn little
     before = {}
 
-    from transformers import TrainerCallback
-
     class Remember(TrainerCallback):
         def on_train_begin(self, args, state, control, model=None, **kwargs):
             before.update(weights(model))
@@ -129,6 +128,7 @@ def test_fusion_trains_only_what_it_should(tmp_path, frozen):
     changed = {name.split(".")[0] for name, tensor in model.state_dict().items() if not tensor.equal(before[name])}
     expected = {"mixer", "mapper", "end_boundary"} | (set() if frozen else {"encoder", "llm"})
     assert changed == expected
+    assert (model.config.freeze_encoder, model.config.freeze_llm) == (frozen, frozen)
     assert (tmp_path / "m" / "llm" / "tokenizer.json").is_file() and (tmp_path / "m" / "tokenizer.json").is_file()
     assert load_tokenizer(str(tmp_path / "m" / "llm")).eos_token_id == 2
 
@@ -177,6 +177,20 @@ def test_training_stops_when_the_time_is_up_with_the_learning_rate_at_its_end(tm
     rates = [entry["learning_rate"] for entry in result.log_history if "learning_rate" in entry]
     assert rates[-1] < 0.2 * max(rates)
     assert (tmp_path / "m" / "config.json").is_file()
+
+
+def test_batches_come_in_the_order_of_the_plan(tmp_path):
+    class First(TrainerCallback):
+        def on_train_begin(self, args, state, control, train_dataloader=None, **kwargs):
+            planned, collate = train_dataloader.dataset, train_dataloader.collate_fn
+            for number, batch in zip(range(3), train_dataloader, strict=False):
+                expected = collate([planned[4 * number + index] for index in range(4)])
+                assert batch["input_ids"].equal(expected["input_ids"])
+            self.batches = number + 1
+
+    first = First()
+    run(swcm_document(tmp_path / "m", max_steps=3), callbacks=[first])
+    assert first.batches == 3
 
 
 def test_worker_processes_change_nothing(tmp_path):

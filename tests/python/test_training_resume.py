@@ -12,6 +12,7 @@ import pytest
 import yaml
 from training_support import SAMPLE, swcm_document
 
+import lrengine.training.build as build_module
 import lrengine.training.trainer as trainer_module
 from lrengine.data.tokenization import save_tokenizer, train_tokenizer
 from lrengine.errors import DataError
@@ -39,7 +40,9 @@ def document(output_dir, tokenizer, **run):
 
 def curve(output_dir):
     lines = (Path(output_dir) / "train_log.jsonl").read_text().splitlines()
-    return {entry["step"]: entry["loss"] for entry in map(json.loads, lines) if "loss" in entry}
+    entries = [entry for entry in map(json.loads, lines) if "loss" in entry]
+    assert [entry["step"] for entry in entries] == list(range(1, len(entries) + 1)), "each step once, in order"
+    return {entry["step"]: entry["loss"] for entry in entries}
 
 
 @pytest.fixture(scope="module")
@@ -116,11 +119,13 @@ def test_a_full_disk_leaves_the_last_checkpoint_and_names_the_problem(tmp_path, 
     assert [path.name for path in whole_checkpoints(output_dir)] == ["checkpoint-4"]
 
 
-def test_a_finished_run_is_not_trained_again(tmp_path, tokenizer):
+def test_a_finished_run_is_not_trained_again_nor_is_its_tokenizer(tmp_path, tokenizer, monkeypatch):
     configuration = document(tmp_path / "run", tokenizer)
+    configuration["model"]["tokenizer"] = {"vocab_size": 600}  # trained anew it might get other ids
     configuration["run"].update(max_steps=4)
     first = train(TrainConfig.from_dict(configuration))
     weights = (tmp_path / "run" / "model.safetensors").read_bytes()
+    monkeypatch.setattr(build_module, "train_tokenizer", None)
     second = train(TrainConfig.from_dict(configuration))
     assert second.steps == first.steps == 4 and second.train_loss == first.train_loss
     assert (tmp_path / "run" / "model.safetensors").read_bytes() == weights
