@@ -121,20 +121,24 @@ TEST(sweep_of_cuts_through_an_index_and_its_shards) {
 }
 
 TEST(sweep_of_cuts_through_config_files) {
+    const TemporaryDirectory directory;
     for (const auto& fields : {config_files::swcm(), config_files::fusion(), config_files::classifier()}) {
         sweep_cuts(fields.dump(), [&](const std::string& cut) {
-            CHECK(outcome_of([&] { config_files::read_text(cut); }) == Outcome::kRefused);
+            directory.write("config.json", cut);
+            CHECK(outcome_of([&] { read_config(directory.path()); }) == Outcome::kRefused);
         });
     }
 }
 
 TEST(sweep_of_changes_through_config_files) {
+    const TemporaryDirectory directory;
     int loaded = 0, refused = 0;
     for (const auto& fields :
          {config_files::swcm(), config_files::fusion(config_files::m2m100(), config_files::qwen2())}) {
         const std::string text = fields.dump();
         sweep_changes(text, text.size(), [&](const std::string& changed) {
-            (outcome_of([&] { config_files::read_text(changed); }) == Outcome::kLoaded ? loaded : refused)++;
+            directory.write("config.json", changed);
+            (outcome_of([&] { read_config(directory.path()); }) == Outcome::kLoaded ? loaded : refused)++;
         });
     }
     CHECK(loaded > 100);

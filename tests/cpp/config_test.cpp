@@ -162,6 +162,7 @@ TEST(config_of_qwen_windows) {
     fields["use_sliding_window"] = true;
     CHECK_EQUAL(read_llm(fields).sliding_window, 0);  // used by no layer
     fields["layer_types"][1] = "sliding_attention";
+    CHECK_EQUAL(read_llm(with(fields, "/use_sliding_window", false)).sliding_window, 0);
     CHECK_EQUAL(read_llm(fields).sliding_window, 512);
     fields.erase("layer_types");
     CHECK_EQUAL(read_llm(fields).sliding_window, 512);  // layers from 1 on

@@ -34,6 +34,8 @@ public:
     const std::filesystem::path& path() const { return path_; }
 
     void write(const std::string& name, const std::string& content) const {
+        // A new file: a file cut to nothing and written again is flushed to the disk by ext4 when it is closed.
+        std::filesystem::remove(path_ / name);
         std::ofstream(path_ / name, std::ios::binary | std::ios::trunc) << content;
     }
 
