@@ -19,4 +19,5 @@ def chat_prompt_template(tokenizer: Any) -> str:
     if text.count(PROMPT) != 1:
         raise DataError("objective.chat_template: the LLM's chat template does not repeat the user's turn as it is")
     bos = tokenizer.bos_token
-    return str(text.removeprefix(bos) if bos else text)
+    # a BOS that also starts turns (SmolLM's <|im_start|>) is the template's own
+    return str(text.removeprefix(bos) if bos and text.count(bos) == 1 else text)

@@ -9,7 +9,7 @@ from training_support import EMOJI, NO_DROPOUT, TINY_ENCODER, UI, classifier_doc
 from transformers import TrainerCallback
 
 from lrengine.data.features import Limits, SwcmFeatures
-from lrengine.data.tokenization import load_tokenizer
+from lrengine.data.tokenization import load_tokenizer, train_tokenizer
 from lrengine.errors import DataError
 from lrengine.models import (
     LayerFusionForCausalLM,
@@ -17,6 +17,7 @@ from lrengine.models import (
     SwcmForConditionalGeneration,
 )
 from lrengine.training import TrainConfig, train
+from lrengine.training.chat import chat_prompt_template
 from lrengine.training.model_directory import Parts
 
 
@@ -154,6 +155,15 @@ def test_chat_templates_end_up_in_the_config(tmp_path):
     tokenizer.chat_template = None
     with pytest.raises(DataError, match="has no chat template"):
         run(document, parts=Parts(model, load_tokenizer(str(tmp_path / "m")), tokenizer))
+
+
+def test_a_bos_that_also_starts_turns_stays_in_the_template(tmp_path):
+    tokenizer = train_tokenizer(["some text to train on"] * 9, 60)
+    turn = "{% for m in messages %}{{ bos_token }}{{ m.role }}:{{ m.content }}{% endfor %}"
+    tokenizer.chat_template = turn + "{% if add_generation_prompt %}{{ bos_token }}answer:{% endif %}"
+    assert chat_prompt_template(tokenizer) == "<s>user:{prompt}<s>answer:"
+    tokenizer.chat_template = turn
+    assert chat_prompt_template(tokenizer) == "user:{prompt}"
 
 
 def test_a_step_is_the_same_however_it_is_cut(tmp_path):
