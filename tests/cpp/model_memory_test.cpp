@@ -24,12 +24,14 @@ TEST(nothing_is_allocated_after_the_first_step) {
             const Ids tokens{4, 5, 6}, slots{0, 1, 2}, all{0, 0, 0}, lengths{length, length, length};
             const auto first = [&](const Ids& values) { return std::span(values).first(rows); };
             const auto table = std::span(history).first(rows * static_cast<std::size_t>(state->capacity()));
-            state->step({first(tokens), first(slots), first(all), first(lengths), table});
+            const void* logits = state->step({first(tokens), first(slots), first(all), first(lengths), table}).data;
             ++length;
+            return logits;
         };
-        step(3);
+        const void* memory = step(3);
         const std::size_t after_first = backend->allocations;
-        for (const std::size_t rows : {3, 3, 2, 1}) step(rows);
+        CHECK(step(3) == memory);
+        for (const std::size_t rows : {3, 2, 1}) step(rows);
         CHECK_EQUAL(backend->allocations, after_first);
     }
 }

@@ -188,7 +188,8 @@ TEST(encoding_many_sources_in_pieces_changes_nothing) {
     tiny::write_classifier(directory, tiny::transformer_mixer(directory));
     const auto model = tiny::load(directory);
     std::vector<Ids> rows;
-    for (unsigned b = 0; b < 80; ++b) rows.push_back(tiny::some_ids(b % 3 == 0 ? 35 : b % 35, b));
+    // About 3,600 tokens: more than one pass takes.
+    for (unsigned b = 0; b < 160; ++b) rows.push_back(tiny::some_ids(b % 3 == 0 ? 35 : b % 35, b));
     const std::vector<std::span<const std::int32_t>> sources(rows.begin(), rows.end());
     const auto states = model->encode(sources, EncodeOutput::kAll);
     const auto labels = model->classify(sources);
