@@ -37,9 +37,12 @@ def run(args: argparse.Namespace) -> int:
     if args.check:
         print(f"{args.config}: fine")
         return 0
+    from lrengine.training.processes import Processes
     from lrengine.training.run import train
 
     result = train(config)
+    if not Processes(config.run.device).is_first:
+        return 0
     last = f", last training loss {result.train_loss[-1][1]:.3f}" if result.train_loss else ""
     dev = f", dev loss {result.final_metrics['eval_loss']:.3f}" if "eval_loss" in result.final_metrics else ""
     spent = f"{result.steps} steps in {result.seconds:.0f} s (stopped by {result.stopped_by})"

@@ -18,10 +18,16 @@ FREE = {
 FINGERPRINT_FILE = "train_config.yaml"
 
 
-def check_same_run(output_dir: Path, config: TrainConfig, checkpoint: Path | None) -> None:
-    """DataError naming the first differing key, if `checkpoint` is of a run in `output_dir` with another config."""
+def check_same_run(output_dir: Path, config: TrainConfig, checkpoint: Path | None, processes: int) -> None:
+    """DataError naming the first differing key, if `checkpoint` is of a run in `output_dir` with another config, or of
+    another number of processes (which decides the global batch)."""
+    if checkpoint is None:
+        return
+    states = len(list(checkpoint.glob("rng_state*.pth")))  # one a process
+    if states != processes:
+        raise DataError(f"{checkpoint}: was made by {states} processes, this run has {processes}; use as many")
     saved_path = output_dir / FINGERPRINT_FILE
-    if checkpoint is None or checkpoint.parent.resolve() != output_dir.resolve() or not saved_path.is_file():
+    if checkpoint.parent.resolve() != output_dir.resolve() or not saved_path.is_file():
         return
     before, now = _flat(yaml.safe_load(saved_path.read_text(encoding="utf-8"))), _flat(config.as_dict())
     for key in sorted(before.keys() | now.keys()):

@@ -59,7 +59,7 @@ def train(config: TrainConfig, parts: Parts | None = None, callbacks: Sequence[T
         checkpoint = checkpoint_to_resume(output_dir, run.resume)
         if processes.is_first:
             clear_leftovers(output_dir)
-            check_same_run(output_dir, config, checkpoint)
+            check_same_run(output_dir, config, checkpoint, processes.count)
             cut_log(output_dir, checkpoint)
     if not run.progress:
         transformers.utils.logging.disable_progress_bar()

@@ -9,6 +9,7 @@ import pytest
 import yaml
 from training_support import NO_DROPOUT, TINY_ENCODER, swcm_document
 
+from lrengine.errors import DataError
 from lrengine.training import TrainConfig, train
 
 
@@ -42,3 +43,6 @@ def test_two_processes_equal_one_with_the_same_global_batch(tmp_path):
     checkpoint = tmp_path / "two" / "checkpoint-4"
     assert {path.name for path in checkpoint.glob("rng_state*")} == {"rng_state_0.pth", "rng_state_1.pth"}
     assert (tmp_path / "two" / "model.safetensors").is_file() and not list((tmp_path / "two").glob(".*"))
+    assert done.stdout.count("(stopped by steps)") == 1, "only the first process reports"
+    with pytest.raises(DataError, match="checkpoint-4: was made by 2 processes, this run has 1"):
+        train(TrainConfig.from_dict(document))
