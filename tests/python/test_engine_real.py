@@ -1,0 +1,133 @@
+"""Real weights: multilingual-e5-small and smollm2-135m-instruct as one layer-fusion model, in PyTorch and engine."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoTokenizer
+
+from lrengine import Engine
+from lrengine.models import LayerFusionForCausalLM
+
+pytestmark = [
+    pytest.mark.real,
+    pytest.mark.skipif("LRENGINE_REAL" not in os.environ, reason="LRENGINE_REAL names no directory with real weights"),
+]
+
+# Article 1 of the Universal Declaration of Human Rights, and user-interface text.
+TEXTS = [
+    "query: All human beings are born free and equal in dignity and rights.",
+    "query: 人人生而自由，在尊严和权利上一律平等。",
+    "query: بارلىق ئىنسانلار تۇغۇلۇشىدىنلا ئەركىن، ئىززەت-ھۆرمەت ۋە ھوقۇقتا باپباراۋەر بولۇپ تۇغۇلغان.",
+    "query: Барлық адамдар тумысынан азат және қадір-қасиеті мен кұқықтары тең болып дүниеге келеді.",
+    "query: འགྲོ་བ་མིའི་རིགས་རྒྱུད་ཡོངས་ལ་སྐྱེས་ཙམ་ཉིད་ནས་ཆེ་མཐོངས་དང༌། ཐོབ་ཐངགི་རང་དབང་འདྲ་མཉམ་དུ་ཡོད་ལ།",
+    "query: Хүн бүр төрж мэндлэхдээ эрх чөлөөтэй, адилхан нэр төртэй, ижил эрхтэй байдаг.",
+    "query: ok",
+    "query: " + "சாளரத்தை மூடு. " * 30,
+]
+PROMPTS = [
+    "The capital of France is",
+    "Once upon a time, in a small village by the sea,",
+    "Water boils at a temperature of",
+    "def fibonacci(n):\n",
+    "The three primary colors are",
+    "My favourite recipe for bread starts with",
+    "The first president of the United States was",
+    "A good night's sleep is important because",
+    "In machine learning, overfitting means",
+    "Dear Sir or Madam,\n\nI am writing to",
+]
+
+
+@pytest.fixture(scope="module")
+def real() -> Path:
+    return Path(os.environ["LRENGINE_REAL"])
+
+
+@pytest.fixture(scope="module")
+def model(real: Path) -> Iterator[Any]:
+    torch.manual_seed(20)
+    # On a busy machine PyTorch's threads wait for each other most of the time.
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    parts = LayerFusionForCausalLM.from_pretrained_parts(
+        real / "multilingual-e5-small", real / "smollm2-135m-instruct", mixer="transformer", dtype=torch.float32
+    )
+    with torch.no_grad():
+        # The LLM's own scale of embeddings, so that the source is read as words of some kind.
+        scale = parts.llm.get_input_embeddings().weight.std()
+        for layer in parts.mapper.parameters():
+            layer.copy_(torch.randn(layer.shape) * scale * (layer.shape[-1] ** -0.5 if layer.dim() > 1 else 1.0))
+    yield parts.eval()
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def directory(model: Any, real: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    target = tmp_path_factory.mktemp("real")
+    model.save_pretrained(target)
+    (target / "llm").mkdir()
+    for source, copy in (("multilingual-e5-small", target), ("smollm2-135m-instruct", target / "llm")):
+        (copy / "tokenizer.json").write_bytes((real / source / "tokenizer.json").read_bytes())
+    return target
+
+
+@pytest.fixture(scope="module")
+def engine(directory: Path) -> Engine:
+    return Engine.load(directory)
+
+
+def test_pooled_e5_embeddings(model: Any, engine: Engine, real: Path) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(real / "multilingual-e5-small")
+    for text, states in zip(TEXTS, engine.encode(TEXTS, "last"), strict=True):
+        with torch.no_grad():
+            expected = model.encoder(**tokenizer(text, return_tensors="pt")).last_hidden_state[0].mean(0).numpy()
+        found = states.mean(0)
+        cosine = float(found @ expected / np.linalg.norm(found) / np.linalg.norm(expected))
+        assert cosine >= 0.9999
+        np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
+def test_64_greedy_tokens_of_smollm2(model: Any, engine: Engine, real: Path) -> None:
+    source_tokenizer = AutoTokenizer.from_pretrained(real / "multilingual-e5-small")
+    llm_tokenizer = AutoTokenizer.from_pretrained(real / "smollm2-135m-instruct")
+    sources = ["query: hello"] * len(PROMPTS)
+    answers = engine.generate(sources, prompts=PROMPTS, max_new_tokens=64, min_new_tokens=64)
+    distinct = set()
+    for source, prompt, answer in zip(sources, PROMPTS, answers, strict=True):
+        expected = model.generate(
+            torch.tensor([source_tokenizer(source)["input_ids"]]),
+            prompt_ids=torch.tensor([llm_tokenizer(prompt, add_special_tokens=False)["input_ids"]]),
+            max_new_tokens=64,
+            min_new_tokens=64,
+            do_sample=False,
+        )[0].tolist()
+        assert len(expected) == 64
+        assert answer.tokens == expected, prompt
+        assert answer.text == llm_tokenizer.decode(expected, skip_special_tokens=True)
+        distinct.add(tuple(expected))
+    assert len(distinct) == len(PROMPTS)
+
+
+def test_a_gigabyte_opens_in_half_a_second(directory: Path) -> None:
+    """The bar is for the weights; tokenizers of 250,000 pieces take their own time and are left out."""
+    tokenizers = [directory / "tokenizer.json", directory / "llm" / "tokenizer.json"]
+    for path in tokenizers:
+        path.rename(path.with_suffix(".away"))
+    try:
+        seconds = []
+        for _ in range(3):
+            start = time.perf_counter()
+            Engine.load(directory)
+            seconds.append(time.perf_counter() - start)
+    finally:
+        for path in tokenizers:
+            path.with_suffix(".away").rename(path)
+    assert min(seconds) < 0.5
