@@ -254,7 +254,7 @@ TEST(rows_end_where_the_models_positions_do) {
         auto search = batch.start(generator, backend, with_beams(beams, 50), {});
         while (!search->done()) search->step();
         for (const std::size_t source : {0u, 1u}) {
-            const Hypothesis& found = search->results()[source][0];
+            const Hypothesis found = search->results()[source][0];
             CHECK_EQUAL(found.tokens.size(), source == 0 ? 2u : 5u);
             CHECK(found.finish_reason == FinishReason::kLength);
         }
