@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -82,3 +85,24 @@ def test_a_stream_outlives_its_engine_and_ends_when_closed(tmp_path: Path) -> No
     assert [first.token, next(stream).token] == whole.tokens[:2]
     stream.close()  # type: ignore[attr-defined]
     assert list(stream) == []
+
+
+def test_ctrl_c_ends_a_request_and_leaves_the_engine(engine: Engine) -> None:
+    before = answer(engine, [0])
+    timer = threading.Timer(0.1, lambda: os.kill(os.getpid(), signal.SIGINT))
+    with pytest.raises(KeyboardInterrupt):
+        timer.start()
+        while True:
+            engine.generate(SOURCES, max_new_tokens=300, min_new_tokens=300)
+    timer.join()
+    assert answer(engine, [0]) == before
+
+
+def test_other_python_threads_run_while_the_engine_computes(engine: Engine) -> None:
+    worker = threading.Thread(target=engine.encode, args=([SOURCES[2]] * 60,))
+    worker.start()
+    turns = 0
+    while worker.is_alive():
+        turns += 1
+    # With the lock held throughout, this thread would have had a turn before and one after.
+    assert turns > 1000
