@@ -75,8 +75,8 @@ inline int run(int argc, char** argv) {
 
 #define CHECK_EQUAL(left, right)                                          \
     do {                                                                  \
-        const auto l_ = (left);                                          \
-        const auto r_ = (right);                                         \
+        const auto l_ = (left);                                           \
+        const auto r_ = (right);                                          \
         if (!(l_ == r_)) {                                                \
             std::ostringstream text_;                                     \
             text_ << #left " == " #right ": " << l_ << " against " << r_; \
