@@ -31,14 +31,6 @@ def run(args: argparse.Namespace) -> int:
     if seconds <= 0:
         raise LrengineError(f"--seconds: {seconds:g} is not positive")
     sample = Sample(find_sample(args.data))
-    real = args.encoder is not None or args.llm is not None
-    recipe = Recipe(
-        encoder=args.encoder,
-        llm=args.llm,
-        seconds=seconds,
-        quick=args.quick,
-        seed=args.seed,
-        test_names=40 if real else None,
-    )
+    recipe = Recipe(encoder=args.encoder, llm=args.llm, seconds=seconds, quick=args.quick, seed=args.seed)
     run_demo(sample, recipe, args.out)
     return 0

@@ -15,7 +15,8 @@ def duration(seconds: float) -> str:
 def caveats(results: DemoResults) -> list[str]:
     """What a reader has to know before believing the figures."""
     return [
-        f"All training together took {duration(results.training_seconds)} on {results.threads} CPU threads: "
+        f"All training together took {duration(results.training_seconds)} on {results.threads} CPU threads, reading "
+        "and saving included: "
         + "; ".join(f"{stage.title.lower()}: {stage.data}, {stage.steps:,} steps" for stage in results.stages)
         + ". Published models of this kind train for days on gigabytes.",
         about_translation(results),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from typing import TypeVar
 
 from lrengine.demo.recipe import Recipe
 from lrengine.demo.results import HeatMap, TranslationSample, TranslationScore, ZeroShotScore
@@ -11,6 +12,7 @@ from lrengine.demo.sample import EMOJI_LANGUAGES, Sample
 from lrengine.demo.stages import TAG
 from lrengine.engine import Engine
 
+Item = TypeVar("Item")
 NEW_TOKENS = 48  # most tokens of a translation
 LABEL_TOKENS = 16  # most tokens of a generated label
 SHOWN_MEANING = "🐱"  # "cat face": not chosen for its weights, but for being short and in every language
@@ -26,7 +28,7 @@ def translations(engine: Engine, sample: Sample, recipe: Recipe) -> list[Transla
     """chrF of every direction over the interface strings of the test split, greedy."""
     scores = []
     for source, target in sample.directions():
-        pairs = sample.translation_pairs(source, target, "test")[: 4 if recipe.quick else None]
+        pairs = draw(sample.translation_pairs(source, target, "test"), recipe.measured.pairs, recipe.seed)
         outputs = engine.generate([tagged(target, text) for text, _ in pairs], max_new_tokens=NEW_TOKENS)
         references = [reference for _, reference in pairs]
         training = [reference for _, reference in sample.translation_pairs(source, target, "train")]
@@ -59,12 +61,9 @@ def translation_samples(engine: Engine, sample: Sample, recipe: Recipe, count: i
 def zero_shot(classifier: Engine, fusion: Engine, sample: Sample, recipe: Recipe) -> list[ZeroShotScore]:
     """Accuracy per language. The classifier gives a label; the fusion model's generated text has to equal it."""
     majority = sample.majority_label()
-    most = 4 if recipe.quick else recipe.test_names
     scores = []
     for language in EMOJI_LANGUAGES:
-        names = sample.emoji_names(language, "test")
-        if most is not None:
-            names = random.Random(recipe.seed).sample(names, min(most, len(names)))
+        names = draw(sample.emoji_names(language, "test"), recipe.measured.names, recipe.seed)
         texts, truth = [name.text for name in names], [name.label for name in names]
         labels = [result.label for result in classifier.classify(texts)]
         written = [str(output.text).strip() for output in fusion.generate(texts, max_new_tokens=LABEL_TOKENS)]
@@ -75,6 +74,11 @@ def zero_shot(classifier: Engine, fusion: Engine, sample: Sample, recipe: Recipe
             )
         )  # fmt: skip
     return scores
+
+
+def draw(items: list[Item], count: int | None, seed: int) -> list[Item]:
+    """All items, or `count` of them by the seed."""
+    return items if count is None else random.Random(seed).sample(items, min(count, len(items)))
 
 
 def share_equal(answers: Sequence[str], truth: Sequence[str]) -> float:

@@ -98,7 +98,6 @@ def pretrain(
     budget: Budget,
     learning_rate: float,
     scratch: Path,
-    bf16: bool,
     tick: Callable[[str], None],
 ) -> Pretrained:
     """Train `model` in place on the batches of `make` with AdamW until the budget ends."""
@@ -107,7 +106,7 @@ def pretrain(
         output_dir=str(scratch), per_device_train_batch_size=1, max_steps=budget.most_steps,
         learning_rate=learning_rate, weight_decay=0.01, adam_beta2=0.98, max_grad_norm=1.0,
         logging_steps=5, save_strategy="no", report_to=[], disable_tqdm=True, remove_unused_columns=False,
-        use_cpu=True, bf16=bf16, log_level="error",
+        use_cpu=True, optim="adamw_torch_fused", log_level="error",
     )  # fmt: skip
     trainer = _ClockTrainer(
         clock=clock,

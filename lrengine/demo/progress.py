@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TextIO
 
+TITLE_WIDTH = 66
+
 
 class Progress:
     def __init__(self, stream: TextIO | None = None) -> None:
@@ -22,7 +24,11 @@ class Progress:
         start = time.monotonic()
         self._write(f"  {title} ..." + ("" if self.live else "\n"))
         yield
-        self._write("\r\033[K" * self.live + f"✓ {title:<46} {time.monotonic() - start:6.1f} s\n")
+        self.done(title, time.monotonic() - start)
+
+    def done(self, title: str, seconds: float) -> None:
+        """A line for something that has ended."""
+        self._write("\r\033[K" * self.live + f"✓ {title:<{TITLE_WIDTH}} {seconds:6.1f} s\n")
 
     def tick(self, text: str) -> None:
         """What a running stage reports; at most twice a second on a terminal, never elsewhere."""

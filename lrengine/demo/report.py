@@ -82,21 +82,21 @@ def legend(entries: list[tuple[str, str]], marker: str | None = None) -> str:
 
 def training(results: DemoResults) -> str:
     total = results.training_seconds or 1.0
+    coloured = list(zip(results.stages, STRIP_COLOURS, strict=False))
     strip = "".join(
-        f'<div style="flex:{stage.seconds / total:.4f};background:var({colour})" title="{escape(stage.title)}"></div>'
-        for stage, colour in zip(results.stages, STRIP_COLOURS * 2, strict=False)
+        f'<div style="margin-left:{100 * stage.begun / total:.2f}%;width:{100 * stage.seconds / total:.2f}%;'
+        f'background:var({colour})"></div>'
+        for stage, colour in coloured
     )
-    names = [
-        (colour, f"{stage.title}, {duration(stage.seconds)}")
-        for stage, colour in zip(results.stages, STRIP_COLOURS * 2, strict=False)
-    ]
+    names = [(colour, f"{stage.title}, {duration(stage.seconds)}") for stage, colour in coloured]
     rows = "".join(_stage_row(stage) for stage in results.stages)
     curves = "".join(_curve(stage) for stage in results.stages if stage.loss)
     return f"""<section>
 <h2>What was trained</h2>
 <p class="soft">Everything starts from {escape(results.encoder)} and {escape(results.llm)}.</p>
 <figure>{legend(names)}
-<div class="strip" role="img" aria-label="Share of the training time by stage">{strip}</div></figure>
+<div class="strip" role="img" aria-label="When each stage ran">{strip}</div>
+<figcaption>When each stage ran: two at a time, {duration(total)} from left to right.</figcaption></figure>
 <div class="scroll"><table><thead><tr><th>Stage</th><th>Objective</th><th>Text</th><th class="n">Trained weights</th>
 <th class="n">Steps</th><th class="n">Time</th></tr></thead><tbody>{rows}</tbody></table></div>
 <div class="curves">{curves}</div>
@@ -146,7 +146,7 @@ none was left out.</p>
 
 def _sample(sample: TranslationSample) -> str:
     source, target = language_attributes(sample.source), language_attributes(sample.target)
-    output = escape(sample.output) or "<em>(nothing)</em>"
+    output = escape(sample.output.strip()) or "<em>(nothing)</em>"
     return (
         f'<div class="pair"><h3>{name_of(sample.source)} → {name_of(sample.target)}</h3><dl>'
         f"<dt>source</dt><dd {source}>{escape(sample.text)}</dd>"
@@ -193,7 +193,7 @@ def mixer(results: DemoResults) -> str:
 <h2>Which layers the mixer listens to</h2>
 <p class="soft">The fusion model gives every token its own weights over the encoder's layers; a column sums to 1. One
 emoji's name in {len(results.heat_maps)} languages, read out of the engine.</p>
-{maps}
+<div class="maps">{maps}</div>
 </section>"""
 
 

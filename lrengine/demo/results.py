@@ -16,6 +16,7 @@ class Stage:
     title: str
     objective: str
     data: str
+    begun: float = 0.0  # seconds after the first stage's start
     seconds: float = 0.0
     steps: int = 0
     trained_parameters: int = 0
@@ -114,7 +115,8 @@ class DemoResults:
 
     @property
     def training_seconds(self) -> float:
-        return sum(stage.seconds for stage in self.stages)
+        """Wall-clock time from the first stage's start to the last one's end; two stages run at a time."""
+        return max((stage.begun + stage.seconds for stage in self.stages), default=0.0)
 
     def save(self, path: Path) -> None:
         """Write every record as JSON."""

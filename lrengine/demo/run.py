@@ -6,8 +6,6 @@ import platform
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-import torch
-
 from lrengine.demo.caveats import duration
 from lrengine.demo.languages import name_of
 from lrengine.demo.measure import Job, compare
@@ -17,7 +15,8 @@ from lrengine.demo.recipe import Recipe
 from lrengine.demo.report import write_report
 from lrengine.demo.results import DemoResults
 from lrengine.demo.sample import Sample
-from lrengine.demo.stages import Workshop
+from lrengine.demo.stages import Places
+from lrengine.demo.tracks import train_all
 from lrengine.engine import Engine
 
 TRANSLATED_TOKENS = 24  # of a timed translation: a long interface string
@@ -28,8 +27,8 @@ def run_demo(sample: Sample, recipe: Recipe, out: Path) -> DemoResults:
     out.mkdir(parents=True, exist_ok=True)
     progress = Progress()
     threads = recipe.threads
-    torch.set_num_threads(threads)
-    shop = Workshop(sample, recipe, out, progress.tick)
+    places = Places(sample.directory, out)
+    places.clear()
     results = DemoResults(
         encoder=recipe.encoder or "a random encoder (XLM-R architecture)",
         llm=recipe.llm or "a random LLM (Llama architecture)",
@@ -41,9 +40,11 @@ def run_demo(sample: Sample, recipe: Recipe, out: Path) -> DemoResults:
         quick=recipe.quick,
     )
     progress.say(f"lrengine demo on {results.machine}, {threads} threads; everything goes to {out}/")
-    train_all(shop, results, progress)
-    use_all(shop, results, progress)
-    compare_all(shop, results, progress)
+    progress.say("\nTraining, two stages at a time (details: train.log)")
+    results.stages = train_all(places, recipe, progress)
+    progress.say(f"  training took {duration(results.training_seconds)}")
+    use_all(places, sample, recipe, results, progress)
+    compare_all(places, sample, recipe, results, progress)
     results.total_seconds = progress.seconds
     results.save(out / "results.json")
     write_report(results, out / "report.html")
@@ -51,37 +52,15 @@ def run_demo(sample: Sample, recipe: Recipe, out: Path) -> DemoResults:
     return results
 
 
-def train_all(shop: Workshop, results: DemoResults, progress: Progress) -> None:
-    progress.say("\nTraining (details: train.log)")
-    recipe = shop.recipe
-    if recipe.encoder is None:
-        with progress.stage("tokenizer"):
-            shop.make_tokenizer()
-        with progress.stage("encoder: align the languages"):
-            results.stages.append(shop.make_encoder())
-    if recipe.llm is None:
-        with progress.stage("English LLM: next token"):
-            results.stages.append(shop.make_llm())
-    with progress.stage("SWCM: translation and denoising"):
-        results.stages.append(shop.train_translator())
-    with progress.stage("layer fusion: English labels only"):
-        results.stages.append(shop.train_fusion())
-    with progress.stage("classifier: English labels only"):
-        results.stages.append(shop.train_classifier())
-    steps = ", ".join(f"{stage.title} {stage.steps}" for stage in results.stages)
-    progress.say(f"  training took {duration(results.training_seconds)}; steps: {steps}")
-
-
-def use_all(shop: Workshop, results: DemoResults, progress: Progress) -> None:
+def use_all(places: Places, sample: Sample, recipe: Recipe, results: DemoResults, progress: Progress) -> None:
     """Translations, labels and mixer weights, from the engine."""
-    sample, recipe = shop.sample, shop.recipe
     progress.say("\nIn the C++ engine")
-    engine = Engine.load(shop.models / "swcm", device="cpu", threads=results.threads)
+    engine = Engine.load(places.models / "swcm", device="cpu", threads=results.threads)
     with progress.stage("translate the test split"):
         results.translation = translations(engine, sample, recipe)
         results.samples = translation_samples(engine, sample, recipe)
-    fusion = Engine.load(shop.models / "fusion", device="cpu", threads=results.threads)
-    classifier = Engine.load(shop.models / "classifier", device="cpu", threads=results.threads)
+    fusion = Engine.load(places.models / "fusion", device="cpu", threads=results.threads)
+    classifier = Engine.load(places.models / "classifier", device="cpu", threads=results.threads)
     with progress.stage("label the test split in every language"):
         results.zero_shot = zero_shot(classifier, fusion, sample, recipe)
         results.heat_maps = heat_maps(fusion, sample)
@@ -111,15 +90,13 @@ def show_labels(results: DemoResults, progress: Progress) -> None:
     progress.say(table(["language", "names", "majority", "classifier", "fusion"], rows))
 
 
-def compare_all(shop: Workshop, results: DemoResults, progress: Progress) -> None:
+def compare_all(places: Places, sample: Sample, recipe: Recipe, results: DemoResults, progress: Progress) -> None:
     """Latency, memory and agreement of the three models, each side in a process of its own."""
     progress.say("\nEngine against PyTorch (batch 1)")
-    recipe = shop.recipe
-    calls = 3 if recipe.quick else 60
-    compared = 3 if recipe.quick else (10 if recipe.llm is not None else 30)
-    drawn = shop.sample.test_draw(60, recipe.seed)
+    calls, compared = recipe.measured.calls, recipe.measured.compared
+    drawn = sample.test_draw(60, recipe.seed)
     sources = [tagged(target, text) for _, target, text, _ in drawn]
-    names = [name.text for code in ("en", "zh", "ug", "kk", "mn") for name in shop.sample.emoji_names(code, "test")[:6]]
+    names = [name.text for code in ("en", "zh", "ug", "kk", "mn") for name in sample.emoji_names(code, "test")[:6]]
     jobs = [
         ("SWCM", f"translate, {TRANSLATED_TOKENS} tokens", "swcm", sources, TRANSLATED_TOKENS),
         ("Layer fusion", "write the label", "fusion", names, 0),
@@ -127,7 +104,7 @@ def compare_all(shop: Workshop, results: DemoResults, progress: Progress) -> Non
     ]
     for title, task, kind, texts, new_tokens in jobs:
         with progress.stage(f"{title}: {calls} calls each, {compared} outputs compared"):
-            model = str(shop.models / kind)
+            model = str(places.models / kind)
             job = Job(kind, model, "engine", results.threads, texts[:compared], texts, calls, new_tokens, limit=32)
             latency, agreement = compare(job, title, task)
             results.latency.append(latency)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable
 from contextlib import redirect_stdout
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,39 +24,64 @@ from lrengine.training import TrainConfig, train
 
 Tick = Callable[[str], None]
 TAG = "<2{language}> "  # what tells the translator which language to write
+DEV_ROWS = 25  # of the dev split: each row is six examples, and the time counts as training
 LABEL_MARK = " ="  # what stands between a name and its group in the LLM's training text
 
 
-class Workshop:
-    """The sample, the recipe and the folders that the stages share. `models/NAME` are the model directories."""
+MODELS = ("encoder", "llm", "swcm", "fusion", "classifier")
 
-    def __init__(self, sample: Sample, recipe: Recipe, out: Path, tick: Tick) -> None:
-        self.sample = sample
+
+@dataclass(frozen=True)
+class Places:
+    """Where everything lies. `models/NAME` are the model directories; encoder and llm may be given ones."""
+
+    sample: Path
+    out: Path
+
+    @property
+    def models(self) -> Path:
+        return self.out / "models"
+
+    @property
+    def log(self) -> Path:
+        return self.out / "train.log"
+
+    def clear(self) -> None:
+        """Forget the models of an earlier run."""
+        self.out.mkdir(parents=True, exist_ok=True)
+        self.log.write_text("", encoding="utf-8")
+        for name in MODELS:
+            shutil.rmtree(self.models / name, ignore_errors=True)
+
+
+class Workshop:
+    """One method a training stage. Each needs the files of those before it and nothing of their memory, so that stages
+    can run in processes of their own."""
+
+    def __init__(self, places: Places, recipe: Recipe, tick: Tick) -> None:
+        self.sample = Sample(places.sample)
         self.recipe = recipe
-        self.models = out / "models"
-        self.log = out / "train.log"
+        self.models = places.models
+        self.log = places.log
         self.tick = tick
         self.encoder = recipe.encoder or str(self.models / "encoder")
         self.llm = recipe.llm or str(self.models / "llm")
-        self.bf16 = fast_bfloat16()
-        self.log.parent.mkdir(parents=True, exist_ok=True)
-        self.log.write_text("", encoding="utf-8")
-        for name in ("encoder", "llm", "swcm", "fusion", "classifier", "data"):
-            shutil.rmtree(self.models / name, ignore_errors=True)  # of an earlier run
         torch.manual_seed(recipe.seed)
         transformers_logging.set_verbosity_error()
         transformers_logging.disable_progress_bar()
 
     # ------------------------------------------------------------------------------------------ own encoder, own LLM
 
-    def make_tokenizer(self) -> None:
-        """A Unigram tokenizer of all training texts, XLM-R's ids, a piece for every language tag."""
-        texts = [text for group in self.sample.groups("train") for text in group.texts.values()]
+    def _make_tokenizer(self) -> None:
+        """A Unigram tokenizer of the demo's languages, XLM-R's ids, a piece for every language tag."""
+        groups = self.sample.groups("train")
+        texts = [text for group in groups for code, text in group.texts.items() if code in EMOJI_LANGUAGES]
         tags = [TAG.format(language=language).strip() for language in (PIVOT, *TRANSLATED)]
         save_tokenizer(train_tokenizer(texts, self.recipe.vocabulary, tags), Path(self.encoder))
 
     def make_encoder(self) -> Stage:
-        """The small encoder, pretrained so that its languages align."""
+        """The small encoder and its tokenizer, pretrained so that its languages align."""
+        self._make_tokenizer()
         tokenizer = load_tokenizer(self.encoder)
         text = TextEncoder.of(tokenizer)
         groups = [
@@ -74,12 +99,12 @@ class Workshop:
         encoder = small_encoder(len(tokenizer), self.recipe.encoder_width, self.recipe.encoder_layers)
         model = AlignmentModel(encoder)
         batches = AlignmentBatches(groups, len(tokenizer), ids, self.recipe.batch["encoder"])
-        done = pretrain(model, batches.make, self._budget("encoder"), 2e-3, self.models, self.bf16, self.tick)
+        done = pretrain(model, batches.make, self._budget("encoder"), 2e-3, self.models, self.tick)
         encoder.eval().save_pretrained(self.encoder)
         return Stage(
             "encoder", "Encoder", "translation ranking and masked translation LM (TLM)",
             f"{sum(map(len, groups)):,} texts in {len(EMOJI_LANGUAGES)} languages, {len(groups):,} meanings",
-            done.seconds, done.steps, count_parameters(encoder), done.loss,
+            steps=done.steps, trained_parameters=count_parameters(encoder), loss=done.loss,
         )  # fmt: skip
 
     def make_llm(self) -> Stage:
@@ -92,12 +117,12 @@ class Workshop:
         rows = [[tokenizer.bos_token_id, *text.bare(line)[:80], tokenizer.eos_token_id] for line in [*plain, *labelled]]
         model = small_llm(len(tokenizer), self.recipe.llm_width, self.recipe.llm_layers)
         batches = TextBatches(rows, tokenizer.pad_token_id, self.recipe.batch["llm"])
-        done = pretrain(model, batches.make, self._budget("llm"), 2e-3, self.models, self.bf16, self.tick)
+        done = pretrain(model, batches.make, self._budget("llm"), 2e-3, self.models, self.tick)
         model.eval().save_pretrained(self.llm)
         return Stage(
             "llm", "English LLM", "next token",
             f"{len(rows):,} English texts, {len(labelled):,} of them names with their group",
-            done.seconds, done.steps, count_parameters(model), done.loss,
+            steps=done.steps, trained_parameters=count_parameters(model), loss=done.loss,
         )  # fmt: skip
 
     # ------------------------------------------------------------------------------------------ the three models
@@ -118,11 +143,10 @@ class Workshop:
             "data": {
                 "train": [
                     {**parallel, "path": interface, **of_split},
-                    {**parallel, "path": str(self._emoji_groups())},
                     {**plain, "path": interface, **of_split},
                     {**plain, "path": declaration},
                 ],
-                "dev": [{**parallel, "path": interface, "where": {"split": "dev"}}],
+                "dev": [{**parallel, "path": interface, "where": {"split": "dev"}, "limit": DEV_ROWS}],
                 "max_source_length": 64,
                 "max_target_length": 64,
             },
@@ -132,7 +156,7 @@ class Workshop:
                 "language_tags": {"style": "token", "template": TAG},
                 "label_smoothing": 0.1,
             },
-            "optimizer": {"learning_rate": 2e-3, "schedule": "linear", "weight_decay": 0.01},
+            "optimizer": {"learning_rate": 2e-3, "schedule": "linear", "weight_decay": 0.01, "beta2": 0.98},
         }
         return self._train(config, "swcm", "SWCM translator", "translation and denoising")
 
@@ -170,19 +194,11 @@ class Workshop:
         columns = {"source": "text", "target": "label"} if kind == "pairs" else {"text": "text", "label": "label"}
         return {"kind": kind, "path": path, "where": {"split": split}, "name": "group", **columns}
 
-    def _emoji_groups(self) -> Path:
-        """Emoji names of the training split as a wide file, a language a column."""
-        path = self.models / "data" / "emoji_names.jsonl"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        rows = [group.texts for group in self.sample.groups("train") if group.kind == "emoji"]
-        path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
-        return path
-
     def _train(self, config: dict[str, Any], key: str, title: str, objective: str) -> Stage:
         budget = self._budget(key)
         config["run"] = {
             "output_dir": str(self.models / key), "seed": self.recipe.seed, "max_steps": budget.most_steps,
-            "max_seconds": budget.seconds, "batch_size": self.recipe.batch[key], "bf16": self.bf16, "log_every": 5,
+            "max_seconds": budget.seconds, "batch_size": self.recipe.batch[key], "log_every": 5,
             "resume": "never", "device": "cpu", "tensorboard": False, "progress": False,
         }  # fmt: skip
         with self.log.open("a", encoding="utf-8") as log, redirect_stdout(log):
@@ -191,8 +207,8 @@ class Workshop:
         kept = sum(sum(source.kept.values()) for source in report.sources if source.split == "train")
         held_out = [(int(entry["step"]), float(entry["eval_loss"])) for entry in result.eval_history]
         return Stage(
-            key, title, objective, f"{kept:,} examples", result.seconds, result.steps,
-            trainable_parameters(self.models / key, key), result.train_loss, held_out,
+            key, title, objective, f"{kept:,} examples", steps=result.steps, loss=result.train_loss, held_out=held_out,
+            trained_parameters=trainable_parameters(self.models / key, key),
         )  # fmt: skip
 
     def _budget(self, stage: str) -> Budget:
@@ -226,9 +242,3 @@ def trainable_parameters(directory: Path, key: str) -> int:
                     shape = tensors.get_slice(name).get_shape()
                     total += int(torch.Size(shape).numel())
     return total
-
-
-def fast_bfloat16() -> bool:
-    """Whether this CPU multiplies bfloat16 in hardware: then training in it is two to four times as fast."""
-    capability = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
-    return bool(capability())

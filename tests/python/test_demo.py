@@ -59,7 +59,13 @@ def test_quick_demo_trains_runs_compares_and_reports(
     assert main(["demo", "--quick", "--data", str(small_sample), "--out", str(out)]) == 0
 
     found = json.loads((out / "results.json").read_text(encoding="utf-8"))
-    assert [stage["key"] for stage in found["stages"]] == ["encoder", "llm", "swcm", "fusion", "classifier"]
+    assert [stage["key"] for stage in sorted(found["stages"], key=lambda stage: stage["begun"])] == [
+        "encoder",
+        "llm",
+        "swcm",
+        "fusion",
+        "classifier",
+    ]
     assert all(stage["steps"] == 3 and stage["trained_parameters"] > 0 for stage in found["stages"])
     assert len(found["translation"]) == 6 and len(found["samples"]) == 6
     assert [score["language"] for score in found["zero_shot"]] == list(EMOJI_LANGUAGES)
@@ -134,10 +140,10 @@ def test_pretraining_lowers_the_loss_and_stops_at_its_budget(tmp_path: Path) -> 
     groups = [{"en": [10 + n], "ug": [90 + n]} for n in range(40)]
     model = AlignmentModel(small_encoder(200, width=32, layers=1))
     batches = AlignmentBatches(groups, 200, IDS, size=16)
-    by_steps = pretrain(model, batches.make, Budget(1000.0, 60), 5e-3, tmp_path, False, lambda text: None)
+    by_steps = pretrain(model, batches.make, Budget(1000.0, 60), 5e-3, tmp_path, lambda text: None)
     assert by_steps.steps == 60
     assert by_steps.loss[-1][1] < 0.8 * by_steps.loss[0][1]
-    by_seconds = pretrain(model, batches.make, Budget(0.3), 1e-3, tmp_path, False, lambda text: None)
+    by_seconds = pretrain(model, batches.make, Budget(0.3), 1e-3, tmp_path, lambda text: None)
     assert 0 < by_seconds.steps < 1000 and by_seconds.seconds < 5.0
 
 
@@ -154,7 +160,7 @@ def test_charts_draw_what_they_are_given() -> None:
 
 def test_report_says_where_the_models_fail(tmp_path: Path) -> None:
     results = DemoResults("E", "L", "M", "V", 2, "float32")
-    results.stages = [Stage("swcm", "SWCM translator", "o", "10 pairs", 61.0, 5, 1000, [(1, 3.0), (5, 2.0)])]
+    results.stages = [Stage("swcm", "SWCM translator", "o", "10 pairs", 5.0, 61.0, 5, 1000, [(1, 3.0), (5, 2.0)])]
     results.translation = [
         TranslationScore("zh", "ug", 9, 4.0, 1.0, 8.0),
         TranslationScore("ug", "zh", 9, 6.0, 1.0, 2.0),
@@ -171,6 +177,7 @@ def test_report_says_where_the_models_fail(tmp_path: Path) -> None:
     assert "No better than an unrelated sentence: Chinese to Uyghur." in page
     assert "&lt;左&gt;" in page and "(nothing)" in page
     assert 'lang="ug-Arab" dir="rtl"' in page and name_of("ug") in page
+    assert "1 min 06 s" in page  # five seconds before it began, and 61 of training
     assert "8 <small>of 9" in page and "4.0<small>×" in page
 
 
