@@ -151,6 +151,8 @@ class PlannedTrainer(Trainer):
         self.accelerator.wait_for_everyone()
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+        if not self.args.should_save:  # transformers 5 calls this in every process
+            return
         directory = Path(output_dir if output_dir is not None else str(self.args.output_dir))
         directory.mkdir(parents=True, exist_ok=True)
         self.write_model(directory)

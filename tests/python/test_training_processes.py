@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -11,6 +12,15 @@ from training_support import NO_DROPOUT, TINY_ENCODER, swcm_document
 
 from lrengine.errors import DataError
 from lrengine.training import TrainConfig, train
+from lrengine.training.trainer import PlannedTrainer
+
+
+def test_only_the_first_process_writes_the_model(tmp_path):
+    written = []
+    for first in (False, True):
+        process = SimpleNamespace(args=SimpleNamespace(should_save=first), write_model=written.append)
+        PlannedTrainer._save(process, str(tmp_path / "model"))
+        assert written == ([tmp_path / "model"] if first else [])
 
 
 def test_two_processes_equal_one_with_the_same_global_batch(tmp_path):
@@ -35,7 +45,7 @@ def test_two_processes_equal_one_with_the_same_global_batch(tmp_path):
     command = [sys.executable, "-m", *launch, "-m", "lrengine", "train", str(config)]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240)
-    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.returncode == 0, done.stderr
 
     log = [json.loads(line) for line in (tmp_path / "two" / "train_log.jsonl").read_text().splitlines()]
     two = [entry["loss"] for entry in log if "loss" in entry]
