@@ -1,0 +1,16 @@
+"""PyTorch sums in an order that depends on its number of threads: one thread here and in the processes that tests
+start, so that a run in another process can be compared bit by bit."""
+
+import os
+import sys
+
+import pytest
+
+os.environ["OMP_NUM_THREADS"] = "1"
+
+
+@pytest.fixture(autouse=True)
+def one_torch_thread():
+    """Also after a test whose code chose another number."""
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(1)
