@@ -30,7 +30,7 @@ def mean_loss(pairs):
 
 
 def assert_loss_falls(result, by):
-    first, last = mean_loss(result.train_loss[:3]), mean_loss(result.train_loss[-3:])
+    first, last = mean_loss(result.train_loss[:5]), mean_loss(result.train_loss[-5:])
     assert last < first - by, (first, last)
 
 
@@ -43,7 +43,7 @@ def test_swcm_learns_and_leaves_a_whole_directory(tmp_path):
         "scheduled_sampling": {"schedule": "linear", "max_probability": 0.5, "start": 0.5},
     }
     result = run(document)
-    assert_loss_falls(result, by=0.5)
+    assert_loss_falls(result, by=0.3)
     assert result.steps == 30 and result.stopped_by == "steps"
     assert [step for step, _ in result.train_loss] == list(range(1, 31))
     assert [entry["step"] for entry in result.eval_history] == [15, 30]
@@ -94,13 +94,13 @@ def test_language_tags_as_tokens_are_one_token_each(tmp_path):
 
 
 def test_the_classifier_learns_with_the_encoder_frozen_or_not(tmp_path):
-    result = run(classifier_document(tmp_path / "free", max_steps=40))
-    assert_loss_falls(result, by=0.15)
-    document = classifier_document(tmp_path / "frozen", max_steps=40)
+    result = run(classifier_document(tmp_path / "free", max_steps=40, batch_size=32, seed=1))
+    assert_loss_falls(result, by=0.08)
+    document = classifier_document(tmp_path / "frozen", max_steps=40, batch_size=32, seed=1)
     document["model"]["freeze_encoder"] = True
     document["data"]["dev"] = [{**document["data"]["train"][0], "limit": 50}]
     result = run(document)
-    assert mean_loss(result.train_loss[-5:]) < mean_loss(result.train_loss[:5])
+    assert_loss_falls(result, by=0.03)
     assert 0.0 <= result.final_metrics["eval_accuracy"] <= 1.0
     assert result.data_report.overlap > 0 and "dev scores will flatter" in str(result.data_report)
     model = LayerFusionForSequenceClassification.from_pretrained(str(tmp_path / "frozen"))
@@ -116,7 +116,8 @@ def weights(model):
 def test_fusion_trains_only_what_it_should(tmp_path, frozen):
     document = fusion_document(tmp_path / "m", max_steps=25)
     document["model"].update(freeze_encoder=frozen, freeze_llm=frozen)
-    document["data"]["train"][0]["limit"] = 8  # one batch again and again: a frozen random LLM can learn little
+    document["data"]["train"][0]["limit"] = 8  # one batch again and again
+    document["model"]["llm"]["initializer_range"] = 0.2  # wide enough for a frozen random LLM to heed its input
     before = {}
 
     class Remember(TrainerCallback):
@@ -124,7 +125,7 @@ def test_fusion_trains_only_what_it_should(tmp_path, frozen):
             before.update(weights(model))
 
     result = run(document, callbacks=[Remember()])
-    assert mean_loss(result.train_loss[-3:]) < mean_loss(result.train_loss[:3]) - (0.01 if frozen else 0.3)
+    assert mean_loss(result.train_loss[-3:]) < mean_loss(result.train_loss[:3]) - (0.1 if frozen else 0.3)
     model = LayerFusionForCausalLM.from_pretrained(str(tmp_path / "m"))
     changed = {name.split(".")[0] for name, tensor in model.state_dict().items() if not tensor.equal(before[name])}
     expected = {"mixer", "mapper", "end_boundary"} | (set() if frozen else {"encoder", "llm"})
