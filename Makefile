@@ -5,35 +5,35 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 JOBS   ?= $(shell nproc 2>/dev/null || echo 2)
 BUILD  := build/test
-PIP    := $(BIN)/python -m pip install --disable-pip-version-check -q
+PIP    := $(BIN)/python -m pip --disable-pip-version-check -q
 export PYTHONUNBUFFERED := 1
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 ENGINE_SOURCES := $(shell find csrc -type f 2>/dev/null) setup.py pyproject.toml
-FORMATTED      := $(shell git ls-files '*.cpp' '*.h' '*.hpp' '*.cu' '*.cuh' 2>/dev/null)
+FORMATTED      := $(shell find csrc tests benchmarks -name '*.cpp' -o -name '*.h' -o -name '*.hpp' -o -name '*.cu' -o -name '*.cuh')
 
-.PHONY: demo test build lint test-cpp test-python test-transformers-4 format clean
+.PHONY: demo test build lint test-cpp test-python test-transformers-4 test-wheel format clean
 
 demo: $(VENV)/.built
 	$(BIN)/lrengine demo --out demo
 
-test: lint test-cpp test-python test-transformers-4
+test: lint test-cpp test-python test-transformers-4 test-wheel
 
 build: $(VENV)/.built
 
 $(VENV)/.ready: requirements/build.txt requirements/train.txt
 	$(PYTHON) -m venv $(VENV)
-	$(PIP) -r requirements/build.txt -r requirements/train.txt
+	$(PIP) install -r requirements/build.txt -r requirements/train.txt
 	touch $@
 
 $(VENV)/.test-ready: $(VENV)/.ready requirements/test.txt requirements/transformers-4.txt
-	$(PIP) -r requirements/test.txt
+	$(PIP) install -r requirements/test.txt
 	rm -rf $(VENV)/transformers-4
-	$(PIP) --no-deps --target $(VENV)/transformers-4 -r requirements/transformers-4.txt
+	$(PIP) install --no-deps --target $(VENV)/transformers-4 -r requirements/transformers-4.txt
 	touch $@
 
 $(VENV)/.built: $(VENV)/.ready $(ENGINE_SOURCES)
-	LRENGINE_BUILD_JOBS=$(JOBS) $(PIP) --no-build-isolation --no-deps -e .
+	LRENGINE_BUILD_JOBS=$(JOBS) $(PIP) install --no-build-isolation --no-deps -e .
 	touch $@
 
 lint: $(VENV)/.test-ready
@@ -52,8 +52,18 @@ test-python: $(VENV)/.built $(VENV)/.test-ready
 	$(BIN)/python -m pytest -q tests
 
 # The model code again, with the other supported line of transformers laid over the environment.
+test-transformers-4: export PYTHONPATH := $(CURDIR)/$(VENV)/transformers-4
 test-transformers-4: $(VENV)/.built $(VENV)/.test-ready
-	PYTHONPATH=$(VENV)/transformers-4 $(BIN)/python -m pytest -q -p no:cacheprovider tests/python/test_models_*.py
+	$(BIN)/python -c "import transformers; assert transformers.__version__.startswith('4.'), transformers.__version__"
+	$(BIN)/python -m pytest -q -p no:cacheprovider tests/python/test_models_*.py tests/python/test_engine_generate.py
+
+# What `pip wheel .` makes must work where this tree is not.
+test-wheel: $(VENV)/.built
+	rm -rf build/wheel && mkdir -p build/wheel
+	$(PIP) wheel --no-build-isolation --no-deps -w build/wheel .
+	$(PIP) install --no-deps --target build/wheel/site build/wheel/*.whl
+	cd build/wheel && PYTHONPATH=site $(CURDIR)/$(BIN)/python -c "import lrengine, lrengine._engine, lrengine.kernels, \
+	    lrengine.export; assert 'wheel/site' in lrengine._engine.__file__; lrengine.Engine"
 
 format: $(VENV)/.test-ready
 	$(BIN)/ruff check --fix .

@@ -46,7 +46,7 @@ for name, folder in TOP_LEVEL.items():
 setup(
     packages=packages,
     package_dir={"lrengine": "lrengine", **TOP_LEVEL},
-    package_data={"lrengine": ["py.typed", "**/*.html", "**/*.yaml", "**/*.css"]},
+    package_data={"lrengine": ["py.typed", "*.pyi", "**/*.css"]},
     ext_modules=[Extension("lrengine._engine", sources=[])],
     cmdclass={"build_ext": CMakeBuild},
 )
