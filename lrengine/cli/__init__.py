@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 
@@ -27,20 +28,47 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one subcommand; its module has `add_arguments(parser)` and `run(args) -> int`. Errors the user can cause
     end with their message and status 2 (1 for interrupted work), never with a traceback."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    command = " ".join(["lrengine", *arguments[:1]])
+    try:
+        args = _parser(arguments).parse_args(arguments)
+        status = int(args.run(args))
+        sys.stdout.flush()  # what is left to write fails here, not at the interpreter's exit
+        return status
+    except BrokenPipeError:  # the reader of our output has seen enough
+        _give_up_output()
+        return 1
+    except ModuleNotFoundError as error:
+        package = str(error.name).partition(".")[0]
+        if package == "lrengine":
+            raise
+        print(f"{command}: needs {package}: pip install 'lrengine[train]'", file=sys.stderr)
+        return 2
+    except (LrengineError, OSError) as error:
+        print(f"{command}: {error}", file=sys.stderr)
+        _give_up_output()
+        return 2
+    except KeyboardInterrupt:
+        print(f"{command}: interrupted", file=sys.stderr)
+        return 1
+
+
+def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="lrengine", description=__import__("lrengine").__doc__)
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, summary in COMMANDS.items():
         subparser = subparsers.add_parser(name, help=summary, description=summary)
-        if arguments[:1] == [name]:
+        if list(arguments[:1]) == [name]:
             module = importlib.import_module(f"lrengine.cli.{name}")
             module.add_arguments(subparser)
             subparser.set_defaults(run=module.run)
-    args = parser.parse_args(arguments)
+    return parser
+
+
+def _give_up_output() -> None:
+    """If standard output takes no more, what waits for it goes nowhere: the interpreter would try again at its exit."""
     try:
-        return int(args.run(args))
-    except (LrengineError, FileNotFoundError, NotADirectoryError) as error:
-        print(f"lrengine {args.command}: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print(f"lrengine {args.command}: interrupted", file=sys.stderr)
-        return 1
+        sys.stdout.flush()
+    except OSError:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from lrengine.convert.options import TYPES, ConvertOptions
-from lrengine.errors import UnsupportedModelError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,10 +23,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    try:
-        from lrengine.convert.run import convert
-    except ModuleNotFoundError as error:
-        raise UnsupportedModelError(f"{error}; `pip install lrengine[train]` brings what convert needs") from error
+    from lrengine.convert.run import convert
+
     options = ConvertOptions(**{option.name: getattr(args, option.name) for option in fields(ConvertOptions)})
     layout = convert(args.source, args.destination, args.type, options, args.force)
     print(f"{args.destination}: converted from {layout}")

@@ -21,12 +21,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    try:
-        from lrengine.demo.recipe import TRAINING_SECONDS, Recipe
-        from lrengine.demo.run import run_demo
-        from lrengine.demo.sample import Sample, find_sample
-    except ModuleNotFoundError as error:
-        raise LrengineError(f"the demo trains models and needs {error.name}: pip install 'lrengine[train]'") from error
+    from lrengine.demo.recipe import TRAINING_SECONDS, Recipe
+    from lrengine.demo.run import run_demo
+    from lrengine.demo.sample import Sample, find_sample
+
     seconds = TRAINING_SECONDS if args.seconds is None else args.seconds
     if seconds <= 0:
         raise LrengineError(f"--seconds: {seconds:g} is not positive")
