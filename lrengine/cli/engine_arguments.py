@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -45,14 +45,20 @@ def batches(args: argparse.Namespace) -> Iterator[list[str]]:
 
 
 def _lines(path: Path | None) -> Iterator[str]:
+    """Read as bytes: what ends a line and how text is encoded must not depend on the locale."""
     if path is None:
-        yield from (line.rstrip("\n") for line in sys.stdin)
+        yield from _decoded(sys.stdin.buffer, "standard input")
         return
-    try:
-        with path.open(encoding="utf-8", newline="\n") as file:
-            yield from (line.removesuffix("\n").removesuffix("\r") for line in file)
-    except UnicodeDecodeError as error:
-        raise InvalidRequestError(f"{path}: not UTF-8: {error}") from error
+    with path.open("rb") as file:
+        yield from _decoded(file, str(path))
+
+
+def _decoded(lines: Iterable[bytes], where: str) -> Iterator[str]:
+    for number, line in enumerate(lines, start=1):
+        try:
+            yield line.removesuffix(b"\n").removesuffix(b"\r").decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise InvalidRequestError(f"{where}:{number}: not UTF-8: {error}") from error
 
 
 def add_option(parser: argparse.ArgumentParser, name: str, default: Any, description: str) -> None:

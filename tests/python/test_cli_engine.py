@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from argparse import Namespace
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ import small_tokenizers
 
 from lrengine import Engine, _engine
 from lrengine.cli import main
+from lrengine.cli.engine_arguments import batches
 from tiny import tiny_classifier, tiny_fusion, tiny_swcm
 
 TEXTS = ["the quick fox", "ئۇيغۇر تىلى", ""]
@@ -57,8 +59,28 @@ def test_generate_reads_lines_and_writes_json(
     answers = Engine.load(swcm).generate(texts, max_new_tokens=5, stop="x", prefix="the")
     assert [row["input"] for row in found] == texts
     assert [(row["text"], row["tokens"]) for row in found] == [(answer.text, answer.tokens) for answer in answers]
-    monkeypatch.setattr("sys.stdin", io.StringIO("\n".join(texts) + "\n"))
-    assert [json.loads(line) for line in lines(capsys, "generate", swcm, *options)] == found
+    # Whatever the locale says standard input is.
+    for newline in (b"\n", b"\r\n"):
+        raw = newline.join(text.encode() for text in texts) + newline
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(raw), encoding="latin-1"))
+        assert [json.loads(line) for line in lines(capsys, "generate", swcm, *options)] == found
+
+
+def test_a_carriage_return_inside_a_line_is_part_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO("a\rb\u0085c\nд".encode()), encoding="latin-1"))
+    assert list(batches(Namespace(batch_size=8, texts=[], input=None))) == [["a\rb\u0085c", "д"]]
+
+
+def test_input_that_is_not_utf8_is_named_with_its_line(
+    swcm: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    raw = b"fine\nbroken \xff\n"
+    (tmp_path / "in.txt").write_bytes(raw)
+    assert main(["generate", str(swcm), "--input", str(tmp_path / "in.txt")]) == 2
+    assert "in.txt:2: not UTF-8" in capsys.readouterr().err
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(raw), encoding="latin-1"))
+    assert main(["generate", str(swcm)]) == 2
+    assert "standard input:2: not UTF-8" in capsys.readouterr().err
 
 
 def test_every_option_of_the_engine_is_one_of_the_command(capsys: pytest.CaptureFixture[str]) -> None:
