@@ -213,6 +213,7 @@ class TrainConfig:
             self.data.dev and self.run.eval_every and self.run.save_every == self.run.eval_every
         ):
             raise DataError("run.keep_best: needs data.dev and eval_every equal to save_every")
+        _check_belonging(self.objective, self.model.type)
         for name in self.objective.mix:
             if name not in OBJECTIVES:
                 raise DataError(f"objective.mix: unknown objective '{name}'{nearest(name, OBJECTIVES)}")
@@ -242,6 +243,21 @@ def _check_model(model: ModelSection) -> None:
             raise DataError(
                 f"{field_name}: a model with random weights has none of its own; give a directory or vocab_size"
             )
+
+
+def _check_belonging(objective: ObjectiveSection, kind: str) -> None:
+    """What a model type has no use for is an error, not ignored."""
+    default = ObjectiveSection()
+    owners = {
+        "noise": "swcm",
+        "scheduled_sampling": "swcm",
+        "language_tags": "swcm",
+        "label_smoothing": "swcm",
+        "chat_template": "layer_fusion",
+    }
+    for name, owner in owners.items():
+        if kind != owner and getattr(objective, name) != getattr(default, name):
+            raise DataError(f"objective.{name}: belongs to {owner} models, not to {kind}")
 
 
 def _check_ranges(config: TrainConfig) -> None:

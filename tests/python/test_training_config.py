@@ -124,6 +124,24 @@ def test_mistakes_that_belong_to_other_model_types(tmp_path):
         TrainConfig.from_dict(document).resolved()
 
 
+def test_objectives_of_another_model_type_are_not_ignored(tmp_path):
+    of_swcm = {
+        "noise": {"mask_ratio": 0.2},
+        "scheduled_sampling": {"schedule": "linear"},
+        "language_tags": {"style": "none"},
+        "label_smoothing": 0.1,
+    }
+    wrong = [(make, name, value) for make in (fusion_document, classifier_document) for name, value in of_swcm.items()]
+    wrong += [(make, "chat_template", True) for make in (swcm_document, classifier_document)]
+    for make, name, value in wrong:
+        document = changed(make(tmp_path), f"objective.{name}", value)
+        with pytest.raises(DataError, match=rf"objective\.{name}: belongs to"):
+            TrainConfig.from_dict(document).resolved()
+    for name, value in of_swcm.items():
+        TrainConfig.from_dict(changed(swcm_document(tmp_path), f"objective.{name}", value)).resolved()
+    TrainConfig.from_dict(changed(fusion_document(tmp_path), "objective.chat_template", True)).resolved()
+
+
 def test_files_that_are_no_config(tmp_path):
     path = tmp_path / "c.yaml"
     with pytest.raises(DataError, match="cannot be read"):
