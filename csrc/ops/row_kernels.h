@@ -113,15 +113,20 @@ float max_row(const float* x, std::int64_t count) {
     return max_lanes<V>(largest);
 }
 
+// A row that holds NaN has the sum NaN; one that is infinite at its largest has 0 otherwise.
 template <class V>
 void exp_sum(const float* x, std::int64_t count, float* largest, float* sum) {
     using Float = typename V::Float;
     *largest = max_row<V>(x, count);
     *sum = 0.0f;
-    if (*largest - *largest != 0.0f) return;  // infinite
-    const Float lowest = V::set(kNegativeInfinity), shift = V::set(*largest);
-    *sum =
-        sum_row<V>(x, count, kNegativeInfinity, [&](Float v) { return exp_of<V>(V::sub(V::max(v, lowest), shift)); });
+    if (*largest - *largest != 0.0f) {  // infinite
+        for (std::int64_t i = 0; i < count; ++i) {
+            if (x[i] != x[i]) *sum = x[i];
+        }
+        return;
+    }
+    const Float shift = V::set(*largest);
+    *sum = sum_row<V>(x, count, kNegativeInfinity, [&](Float v) { return exp_of<V>(V::sub(v, shift)); });
 }
 
 template <class V>

@@ -6,8 +6,8 @@
 namespace lrengine {
 
 // For each row of logits [M, V]: the k largest, in falling order (ties: the smaller id first), and log-sum-exp of the
-// row. values [M, k] float32, ids [M, k] int32, log_sum_exp [M] or null. 1 <= k <= V. A row of -inf gives log_sum_exp
-// -inf.
+// row. values [M, k] float32, ids [M, k] int32, log_sum_exp [M] or null. 1 <= k <= V. To the k
+// largest a NaN is -inf; log_sum_exp of a row that holds one is NaN, and -inf of a row of -inf.
 struct TopKArgs {
     Matrix logits;
     std::int64_t k = 1;

@@ -67,7 +67,10 @@ struct PartialSum {
 
 float log_sum_exp(const PartialSum* parts, std::int64_t count) {
     float largest = kNegativeInfinity;
-    for (std::int64_t c = 0; c < count; ++c) largest = std::max(largest, parts[c].largest);
+    for (std::int64_t c = 0; c < count; ++c) {
+        if (std::isnan(parts[c].sum)) return parts[c].sum;
+        largest = std::max(largest, parts[c].largest);
+    }
     if (std::isinf(largest)) return largest;
     double sum = 0.0;
     for (std::int64_t c = 0; c < count; ++c) {

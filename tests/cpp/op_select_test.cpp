@@ -22,9 +22,12 @@ std::vector<std::int32_t> sorted_ids(const TestMatrix& logits, std::int64_t row)
 
 double reference_log_sum_exp(const TestMatrix& logits, std::int64_t row) {
     double largest = -kInf, sum = 0;
-    for (std::int64_t i = 0; i < logits.cols(); ++i) largest = std::max(largest, clean(logits.at(row, i)));
+    for (std::int64_t i = 0; i < logits.cols(); ++i) {
+        if (std::isnan(logits.at(row, i))) return kNan;
+        largest = std::max(largest, static_cast<double>(logits.at(row, i)));
+    }
     if (std::isinf(largest)) return largest;
-    for (std::int64_t i = 0; i < logits.cols(); ++i) sum += std::exp(clean(logits.at(row, i)) - largest);
+    for (std::int64_t i = 0; i < logits.cols(); ++i) sum += std::exp(logits.at(row, i) - largest);
     return largest + std::log(sum);
 }
 
@@ -42,8 +45,12 @@ void check_top_k(const TestMatrix& logits, std::int64_t k, int threads) {
             REQUIRE(values.at(m, i) == clean(logits.at(m, expected[static_cast<std::size_t>(i)])));
         }
         const double sum = reference_log_sum_exp(logits, m);
-        CHECK(std::isinf(sum) ? sums[static_cast<std::size_t>(m)] == sum
-                              : is_close(sums[static_cast<std::size_t>(m)], sum, 1e-6));
+        const float found = sums[static_cast<std::size_t>(m)];
+        if (std::isnan(sum)) {
+            CHECK(std::isnan(found));
+        } else {
+            CHECK(std::isinf(sum) ? found == sum : is_close(found, sum, 1e-6));
+        }
     }
 }
 
@@ -75,6 +82,18 @@ TEST(top_k_prefers_the_smaller_id_of_equals) {
     }
     for (const int threads : {1, 2, 5}) {
         for (const std::int64_t k : {1, 5, 200}) check_top_k(logits, k, threads);
+    }
+}
+
+TEST(log_sum_exp_of_a_row_with_one_nan_is_nan) {
+    Random random(8);
+    for (const std::int64_t size : {1, 7, 16, 33, 4100, 9001}) {
+        for (const std::int64_t at : {std::int64_t{0}, size / 2, size - 1}) {
+            const TestMatrix logits(3, size, random);
+            logits.at(1, at) = kNan;
+            for (std::int64_t i = 0; i < size; ++i) logits.at(2, i) = i == at ? kNan : -kInf;
+            check_top_k(logits, 1, 2);
+        }
     }
 }
 
@@ -119,6 +138,7 @@ TEST(token_log_prob_is_logit_minus_log_sum_exp) {
             const double got = found[static_cast<std::size_t>(m)];
             if (std::isfinite(expected)) CHECK(is_close(got, expected, 1e-6));
             if (expected == -kInf) CHECK_EQUAL(got, expected);
+            if (std::isnan(expected)) CHECK(std::isnan(got));
         }
     }
 }
