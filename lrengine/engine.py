@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lrengine import _engine
-from lrengine.errors import InvalidRequestError
+from lrengine.errors import InvalidRequestError, ModelFileError
 from lrengine.request import Ids, Inputs, describe, encoder_of, label_list, one_each, rows, stop_strings
 from lrengine.results import Classification, Generation, Score, Token
 from lrengine.text import TargetText, TextCodec
@@ -58,7 +58,7 @@ class Engine:
         source = TextCodec.load(directory)
         fused = native.model_type == "layer_fusion"
         config = json.loads((directory / "config.json").read_text(encoding="utf-8"))
-        template = config.get("prompt_template") or "{prompt}"
+        template = _prompt_template(config, directory)
         return cls(native, source, TextCodec.load(directory / "llm") if fused else source, template)
 
     @property
@@ -218,6 +218,16 @@ class Engine:
             raise InvalidRequestError(f"targets: found {len(targets)}, expected one for each of {len(sources)} inputs")
         log_probs = self._native.score(sources, prompts, targets)
         return [Score(float(row.sum(dtype=np.float64)), [float(value) for value in row]) for row in log_probs]
+
+
+def _prompt_template(config: dict[str, Any], directory: Path) -> str:
+    template = config.get("prompt_template")
+    if template is None:
+        return "{prompt}"
+    if not isinstance(template, str) or "{prompt}" not in template:
+        expected = "null or text with {prompt} in it"
+        raise ModelFileError(f"{directory / 'config.json'}: prompt_template is {template!r}, expected {expected}")
+    return template
 
 
 def _classification(labels: Sequence[str], log_scores: NDArray[Any]) -> Classification:

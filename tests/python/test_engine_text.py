@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -159,3 +160,17 @@ def test_surrogates_are_made_encodable() -> None:
     assert clean("a\ud800b") == "a\ufffdb"
     assert clean("\ud83d\ude00") == "\U0001f600"
     assert clean("a\x00b") == "a\x00b"
+
+
+@pytest.mark.parametrize("template", ["", "no place", 7, ["{prompt}"], False, {"{prompt}": 1}])
+def test_a_prompt_template_without_a_place_for_the_prompt(
+    fusion_directory: Path, tmp_path: Path, template: object
+) -> None:
+    directory = tmp_path / "model"
+    shutil.copytree(fusion_directory, directory)
+    config = json.loads((directory / "config.json").read_text(encoding="utf-8"))
+    (directory / "config.json").write_text(json.dumps({**config, "prompt_template": template}), encoding="utf-8")
+    with pytest.raises(ModelFileError, match=r"config\.json: prompt_template"):
+        Engine.load(directory)
+    (directory / "config.json").write_text(json.dumps({**config, "prompt_template": None}), encoding="utf-8")
+    assert len(Engine.load(directory).generate("the fox", prompts="dog", max_new_tokens=2)) == 1
