@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from lrengine.errors import LrengineError, ModelFileError, UnsupportedModelError
 from lrengine.quantize import quantize
@@ -155,9 +156,6 @@ def test_sources_that_are_no_model(tmp_path: Path) -> None:
         refused(lambda name=name: quantize(tmp_path / name, tmp_path / "dst", "int8"), tmp_path, ModelFileError, name)
     with pytest.raises(ModelFileError, match="does not exist"):
         SafetensorsDirectory(tmp_path / "absent")
-
-
-torch = pytest.importorskip("torch")
 
 
 def convert(*arguments: Any, **options: Any) -> str:

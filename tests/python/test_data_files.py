@@ -3,7 +3,10 @@
 import gzip
 import json
 
+import datasets
+import pyarrow
 import pytest
+from pyarrow import parquet
 from training_support import write_lines
 
 from lrengine.data.files import read_dataset, read_rows
@@ -17,9 +20,6 @@ def values(path):
 
 
 def test_every_format_gives_the_same_rows(tmp_path):
-    pyarrow = pytest.importorskip("pyarrow")
-    from pyarrow import parquet
-
     write_lines(tmp_path / "a.jsonl", ROWS)
     with gzip.open(tmp_path / "b.jsonl.gz", "wt", encoding="utf-8") as stream:
         stream.write((tmp_path / "a.jsonl").read_text(encoding="utf-8"))
@@ -74,7 +74,6 @@ def test_a_truncated_gzip_file_is_an_error(tmp_path):
 
 
 def test_a_data_set_of_the_datasets_library(tmp_path, monkeypatch):
-    datasets = pytest.importorskip("datasets")
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path / "cache"))
     folder = tmp_path / "set"
     folder.mkdir()
