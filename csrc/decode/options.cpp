@@ -54,6 +54,10 @@ void validate(const GenerationOptions& options, std::int64_t vocab_size) {
     if (!std::isfinite(options.length_penalty)) refuse("length_penalty", options.length_penalty, "a finite number");
     positive("repetition_penalty", options.repetition_penalty);
     positive("temperature", options.temperature);
+    const auto divisor = static_cast<float>(options.temperature);
+    if (divisor == 0.0f || std::isinf(divisor)) {
+        refuse("temperature", options.temperature, "a number that float32 holds, over 0");
+    }
     if (!(options.top_p > 0.0 && options.top_p <= 1.0)) {
         refuse("top_p", options.top_p, "a number over 0 and at most 1");
     }

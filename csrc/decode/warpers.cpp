@@ -13,7 +13,8 @@ bool likelier(const Candidate& left, const Candidate& right) {
 }
 
 double relative_probability(float score, float largest) {
-    return std::isinf(largest) ? 1.0 : std::exp(static_cast<double>(score) - largest);
+    if (std::isinf(largest)) return score == largest ? 1.0 : 0.0;
+    return std::exp(static_cast<double>(score) - largest);
 }
 
 float largest_score(std::span<const Candidate> candidates) {
@@ -49,15 +50,30 @@ void keep_top_p(std::vector<Candidate>& kept, double top_p, std::int64_t min_tok
     kept.resize(count);
 }
 
+// Appends the scores divided by the temperature. Where a quotient of the row overflows, the scores are taken from their
+// maximum, and what is still too small stays finite: never as impossible as a banned token.
+void divide(std::span<const float> scores, float temperature, std::vector<Candidate>& kept) {
+    constexpr float kLargest = std::numeric_limits<float>::max();
+    float largest = -kLargest, farthest = 0.0f;
+    for (const float score : scores) {
+        if (std::isinf(score)) continue;
+        largest = std::max(largest, score);
+        farthest = std::max(farthest, std::abs(score));
+    }
+    const float shift = std::isinf(farthest / temperature) ? largest : 0.0f;
+    for (std::size_t id = 0; id < scores.size(); ++id) {
+        const float quotient =
+            std::isinf(scores[id]) ? scores[id] : std::clamp((scores[id] - shift) / temperature, -kLargest, kLargest);
+        kept.push_back({quotient, static_cast<std::int32_t>(id)});
+    }
+}
+
 }  // namespace
 
 void warp(std::span<const float> scores, const GenerationOptions& options, std::int64_t min_tokens,
           std::vector<Candidate>& kept) {
     kept.clear();
-    const auto temperature = static_cast<float>(options.temperature);
-    for (std::size_t id = 0; id < scores.size(); ++id) {
-        kept.push_back({scores[id] / temperature, static_cast<std::int32_t>(id)});
-    }
+    divide(scores, static_cast<float>(options.temperature), kept);
     if (options.top_k > 0) keep_top_k(kept, std::max(options.top_k, min_tokens));
     if (options.top_p < 1.0) keep_top_p(kept, options.top_p, min_tokens);
 }

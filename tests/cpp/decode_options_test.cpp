@@ -46,6 +46,7 @@ TEST(numbers_out_of_range_and_nan_are_refused_by_name) {
         refused(&O::temperature, value, "temperature");
         refused(&O::repetition_penalty, value, "repetition_penalty");
     }
+    for (const double value : {1e-50, 1e50}) refused(&O::temperature, value, "temperature");  // 0 and Inf as float32
     for (const double value : {kNan, kInfinity, -kInfinity}) refused(&O::length_penalty, value, "length_penalty");
 }
 

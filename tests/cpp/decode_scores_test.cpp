@@ -54,6 +54,26 @@ TEST(repetition_penalty_counts_a_token_once) {
     CHECK((processed(options, {0, 3, 3}, 2, {4, 1, 1, -1, 5}) == std::vector<float>{2, 1, 1, -2, 5}));
 }
 
+TEST(a_tiny_temperature_draws_the_likeliest_and_never_a_banned_token) {
+    GenerationOptions options;
+    for (const double temperature : {1e-30, 1e-38, 1e-44}) {
+        options.temperature = temperature;
+        for (const std::vector<float>& scores :
+             {std::vector<float>{kNever, 30, 20, kNever}, std::vector<float>{kNever, -20, -30, kNever}}) {
+            std::vector<Candidate> kept;
+            lrengine::warp(scores, options, 1, kept);
+            for (const double uniform : {1e-9, 0.5, 1 - 1e-9}) CHECK_EQUAL(lrengine::draw(kept, uniform), 1);
+            options.top_p = 0.9;
+            lrengine::warp(scores, options, 2, kept);
+            CHECK((tokens(kept) == std::vector<std::int32_t>{1, 2}));
+            options.top_p = 1.0;
+        }
+    }
+    constexpr float kAlways = std::numeric_limits<float>::infinity();
+    const std::vector<Candidate> overflown{{kNever, 0}, {1, 1}, {kAlways, 2}};
+    for (const double uniform : {1e-9, 0.5, 1 - 1e-9}) CHECK_EQUAL(lrengine::draw(overflown, uniform), 2);
+}
+
 TEST(ngrams_of_the_history_are_not_completed_again) {
     GenerationOptions options;
     options.no_repeat_ngram_size = 2;
