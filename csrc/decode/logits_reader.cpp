@@ -1,9 +1,8 @@
 #include "decode/logits_reader.h"
 
 #include <algorithm>
-#include <cmath>
 
-#include "core/error.h"
+#include "core/finite.h"
 
 namespace lrengine {
 
@@ -28,11 +27,7 @@ void LogitsReader::read(const Matrix& logits) {
     backend_.copy_to_host(values_.data(), values.data, selected * sizeof(float));
     backend_.copy_to_host(ids_.data(), device_ids_, selected * sizeof(std::int32_t));
     backend_.copy_to_host(log_sum_exp_.data(), device_log_sum_exp_, rows * sizeof(float));
-    for (std::size_t row = 0; row < rows; ++row) {
-        if (!std::isfinite(log_sum_exp_[row])) {
-            fail(ErrorCode::kModelFile, "the model's logits are not finite: weights or element type overflow");
-        }
-    }
+    require_finite(std::span(log_sum_exp_).first(rows), "logits");
 }
 
 std::span<const float> LogitsReader::values(std::int64_t row) const {

@@ -3,6 +3,7 @@
 #include <set>
 
 #include "core/error.h"
+#include "core/finite.h"
 #include "models/request.h"
 
 namespace lrengine {
@@ -54,6 +55,7 @@ std::vector<std::vector<float>> BaseModel::encode(std::span<const TokenSpan> sou
         const PackedRows rows(work, lengths_of(part));
         for (const Matrix& matrix : encode_rows(work, part, rows, output)) {
             const std::vector<float> values = work.download(matrix);
+            require_finite(values, output == EncodeOutput::kWeights ? "layer weights" : "states");
             for (std::size_t b = 0; b < range.count; ++b) {
                 const auto index = static_cast<std::int64_t>(b);
                 append_rows(results[range.first + b], values, rows.begin(index), rows.view().length(index),

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "core/finite.h"
 #include "models/request.h"
 
 namespace lrengine {
@@ -35,6 +36,7 @@ std::vector<std::vector<float>> ClassifierModel::classify(std::span<const TokenS
         const ArenaScope scope(arena);
         const Matrix scores = logits(work, sources.subspan(range.first, range.count));
         const std::vector<float> values = work.download(scores);
+        require_finite(values, "logits");
         const auto labels = static_cast<std::size_t>(scores.cols);
         for (std::size_t b = 0; b < range.count; ++b) {
             results.push_back(log_softmax(std::span(values).subspan(b * labels, labels)));

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "core/error.h"
 #include "models/host_copy.h"
 
 namespace lrengine {
@@ -21,6 +22,13 @@ std::vector<float> global_logits(const MixerConfig& config, std::int64_t layers,
     const double factor = config.temperature_base + config.temperature_factor * static_cast<double>(temperature);
     std::vector<double> logits;
     for (const float value : learned) logits.push_back(factor * static_cast<double>(value));
+    const bool finite = std::all_of(logits.begin(), logits.end(), [](double logit) { return std::isfinite(logit); });
+    if (!std::isfinite(factor) || !finite) {
+        fail(ErrorCode::kModelFile,
+             "mixer.layer_logits: not finite once multiplied by (temperature_base + "
+             "temperature_factor * mixer.temperature), which is " +
+                 std::to_string(factor));
+    }
     const double largest = *std::max_element(logits.begin(), logits.end());
     std::vector<float> shifted;
     for (const double logit : logits) shifted.push_back(static_cast<float>(logit - largest));

@@ -5,6 +5,7 @@
 #include <string>
 
 #include "core/error.h"
+#include "core/finite.h"
 #include "models/generation_state.h"
 #include "models/request.h"
 
@@ -76,6 +77,7 @@ std::vector<float> predict(const Workspace& work, const Matrix& hidden, std::spa
                                      .log_probs = log_probs});
         work.backend.copy_to_host(result.data() + first, log_probs, count * sizeof(float));
     }
+    require_finite(result, "logits");
     return result;
 }
 

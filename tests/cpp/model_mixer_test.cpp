@@ -159,6 +159,20 @@ TEST(the_global_mixer_weighs_every_token_alike) {
     check_mix(*tiny::load(directory), [&](const std::vector<Row>&) { return global_logits(directory); });
 }
 
+TEST(global_logits_that_overflow_are_refused) {
+    tiny::Directory directory;
+    add_global_tensors(directory);
+    tiny::write_classifier(directory,
+                           R"("mixer": {"type": "global", "temperature_base": 1e300, "temperature_factor": 1e300})");
+    directory.set("mixer.layer_logits", {1e20f, 0.0f, -1e20f});
+    directory.rewrite();
+    CHECK_ERROR(tiny::load(directory), ErrorCode::kModelFile, "mixer.layer_logits: not finite");
+    directory.set("mixer.layer_logits", {0.0f, 0.0f, 0.0f});
+    directory.set("mixer.temperature", {3e38f});
+    directory.rewrite();
+    CHECK_ERROR(tiny::load(directory), ErrorCode::kModelFile, "mixer.layer_logits: not finite");
+}
+
 TEST(the_last_mixer_takes_the_last_layer) {
     tiny::Directory directory;
     tiny::write_classifier(directory, R"("mixer": {"type": "last"})");

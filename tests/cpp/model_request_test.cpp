@@ -35,6 +35,32 @@ TEST(sources_longer_than_the_positions_are_refused) {
                 "needs 36 positions");
 }
 
+TEST(results_that_are_not_finite_are_errors) {
+    // Finite weights whose products overflow float32.
+    const Ids ids{5, 6}, start{0};
+    tiny::Directory swcm_directory, classifier_directory;
+    const auto overflow = [](tiny::Directory& directory, const std::string& name, std::size_t size) {
+        directory.set(name, std::vector<float>(size, 3e38f));
+    };
+    tiny::write_swcm(swcm_directory, {.tied_output = false});
+    overflow(swcm_directory, "lm_head.weight", tiny::kVocab * tiny::kWidth);
+    swcm_directory.rewrite();
+    const auto swcm = tiny::load(swcm_directory);
+    CHECK_ERROR(swcm->generator()->score(tiny::one(ids, {}, start), Spans{ids}), ErrorCode::kModelFile,
+                "the model's logits are not finite");
+    CHECK(!swcm->encode(Spans{ids}, EncodeOutput::kLast).empty());
+
+    tiny::write_classifier(classifier_directory, R"("mixer": {"type": "last"})");
+    overflow(classifier_directory, "classifier.weight", 2 * tiny::kWidth);
+    classifier_directory.rewrite();
+    CHECK_ERROR(tiny::load(classifier_directory)->classify(Spans{ids}), ErrorCode::kModelFile,
+                "the model's logits are not finite");
+    overflow(classifier_directory, "encoder.encoder.layer.2.output.LayerNorm.weight", tiny::kWidth);
+    classifier_directory.rewrite();
+    CHECK_ERROR(tiny::load(classifier_directory)->encode(Spans{ids}, EncodeOutput::kLast), ErrorCode::kModelFile,
+                "the model's states are not finite");
+}
+
 TEST(a_family_refuses_what_it_has_no_use_for) {
     tiny::Directory swcm_directory, fusion_directory;
     tiny::write_swcm(swcm_directory);

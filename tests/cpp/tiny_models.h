@@ -41,13 +41,18 @@ public:
     const std::filesystem::path& path() const { return folder_.path(); }
 
     // Writes the files; `fields` are the members of config.json.
-    void finish(const std::string& fields) const {
+    void finish(const std::string& fields) {
+        fields_ = fields;
+        rewrite();
+    }
+    // The files again, after set().
+    void rewrite() const {
         std::vector<model_files::Tensor> tensors;
         for (const auto& [name, values] : values_) {
             tensors.push_back(model_files::float_tensor(name, shapes_.at(name), values));
         }
         folder_.write("model.safetensors", model_files::safetensors_bytes(tensors));
-        folder_.write("config.json", "{" + fields + "}");
+        folder_.write("config.json", "{" + fields_ + "}");
     }
 
 private:
@@ -64,6 +69,7 @@ private:
     }
 
     model_files::TemporaryDirectory folder_;
+    std::string fields_;
     std::map<std::string, std::vector<float>> values_;
     std::map<std::string, std::vector<std::int64_t>> shapes_;
 };
