@@ -13,17 +13,18 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 SOURCE, NEW_TOKENS, VOCABULARY = 64, 64, 135_359
+REFERENCE = "torch eager float32"
 
 PEAK_MEMORY = """
 import json, sys, time
@@ -63,7 +64,7 @@ def weight_bytes(folder: Path) -> int:
 
 
 def read_bandwidth(threads: int) -> float:
-    """Bytes a second of summing an array of 1 GiB with `threads` threads; best of five."""
+    """Bytes a second of reading an array of 1 GiB with `threads` threads; best of five."""
     from concurrent.futures import ThreadPoolExecutor
 
     data = np.ones(1 << 28, np.float32)
@@ -77,17 +78,13 @@ def read_bandwidth(threads: int) -> float:
     return data.nbytes / min(times)
 
 
-def token_ms(generate: Callable[[int], None], rounds: int) -> list[float]:
-    """One figure a round."""
-    figures = []
-    for _ in range(rounds):
-        started = time.perf_counter()
-        generate(1)
-        first = time.perf_counter() - started
-        started = time.perf_counter()
-        generate(NEW_TOKENS)
-        figures.append((time.perf_counter() - started - first) / (NEW_TOKENS - 1) * 1e3)
-    return figures
+def token_ms(generate: Callable[[int], None]) -> float:
+    started = time.perf_counter()
+    generate(1)
+    first = time.perf_counter() - started
+    started = time.perf_counter()
+    generate(NEW_TOKENS)
+    return (time.perf_counter() - started - first) / (NEW_TOKENS - 1) * 1e3
 
 
 def torch_eager(folder: Path, threads: int) -> Callable[[int], None]:
@@ -138,6 +135,79 @@ def step_bytes(folder: Path) -> int:
         return sum(spec.nbytes for name, spec in tensors.specs.items() if is_read(name))
 
 
+def prepare(work: Path, dtypes: list[str]) -> dict[str, Path]:
+    """A directory for each type; float32 always."""
+    folders = {"float32": work / "swcm-base"}
+    build(folders["float32"])
+    for dtype in set(dtypes) - {"float32"}:
+        folders[dtype] = work / f"swcm-base-{dtype}"
+        if not folders[dtype].exists():
+            command = ["quantize", str(folders["float32"]), str(folders[dtype]), "--dtype", dtype]
+            subprocess.run([sys.executable, "-m", "lrengine", *command], check=True)
+    return folders
+
+
+def peak_memory(folder: Path, threads: int) -> dict[str, float]:
+    command = [sys.executable, "-c", PEAK_MEMORY, str(folder), str(threads), str(SOURCE), str(NEW_TOKENS)]
+    figures = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    return figures | {"weights_mib": weight_bytes(folder) / 2**20}
+
+
+def provenance() -> dict[str, str]:
+    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    cpu = next((line.split(":")[1] for line in lines if line.startswith("model name")), "unknown")
+    commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True)
+    return {"date": time.strftime("%Y-%m-%d"), "cpu": cpu.strip(), "commit": commit.stdout.strip()}
+
+
+def measure(folders: dict[str, Path], dtypes: list[str], threads: int, rounds: int) -> dict[str, Any]:
+    """All engines take turns, so that what else the machine does hits them alike."""
+    runs = {REFERENCE: torch_eager(folders["float32"], threads)}
+    runs |= {f"lrengine {dtype}": engine(folders[dtype], threads) for dtype in dtypes}
+    for generate in runs.values():
+        generate(4)
+    figures: dict[str, list[float]] = {name: [] for name in runs}
+    bandwidths = []
+    for _ in range(rounds):
+        bandwidths.append(read_bandwidth(threads))
+        for name, generate in runs.items():
+            figures[name].append(token_ms(generate))
+
+    bandwidth = statistics.median(bandwidths)
+    rows = []
+    for name, values in figures.items():
+        folder = folders[name.split()[-1]]
+        ours = name != REFERENCE
+        rows.append(
+            {
+                "name": name,
+                "ms_per_token": statistics.median(values),
+                "spread_ms": [min(values), max(values)],
+                "speedup": statistics.median(figures[REFERENCE]) / statistics.median(values),
+                "floor_ms": step_bytes(folder) / bandwidth * 1e3,
+            }
+            | (peak_memory(folder, threads) if ours else {})
+        )
+    setting = {"threads": threads, "source": SOURCE, "new_tokens": NEW_TOKENS, "rounds": rounds}
+    return provenance() | setting | {"read_bandwidth_gb_s": bandwidth / 1e9, "rows": rows}
+
+
+def show(report: dict[str, Any]) -> None:
+    for row in report["rows"]:
+        low, high = row["spread_ms"]
+        print(
+            f"{row['name']:22} {row['ms_per_token']:7.2f} ms a token ({low:.2f} to {high:.2f}), "
+            f"{row['speedup']:.2f}x, floor {row['floor_ms']:.1f}",
+            end="",
+        )
+        if "peak_mib" in row:
+            print(
+                f"  peak {row['peak_mib']:.0f} MiB of {row['weights_mib']:.0f} weights, open {row['open_s']:.3f} s",
+                end="",
+            )
+        print()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("work", type=Path)
@@ -147,69 +217,8 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
 
-    folders = {"float32": args.work / "swcm-base"}
-    build(folders["float32"])
-    for dtype in set(args.dtypes) - {"float32"}:
-        folders[dtype] = args.work / f"swcm-base-{dtype}"
-        if not folders[dtype].exists():
-            command = ["quantize", str(folders["float32"]), str(folders[dtype]), "--dtype", dtype]
-            subprocess.run([sys.executable, "-m", "lrengine", *command], check=True)
-
-    runs = {"torch eager float32": torch_eager(folders["float32"], args.threads)}
-    runs |= {f"lrengine {dtype}": engine(folders[dtype], args.threads) for dtype in args.dtypes}
-    for generate in runs.values():
-        generate(4)
-    figures: dict[str, list[float]] = {name: [] for name in runs}
-    bandwidths = []
-    for _ in range(args.rounds):
-        bandwidths.append(read_bandwidth(args.threads))
-        for name, generate in runs.items():
-            figures[name] += token_ms(generate, 1)
-
-    bandwidth = statistics.median(bandwidths)
-    reference = statistics.median(figures["torch eager float32"])
-    rows = []
-    for name, values in figures.items():
-        dtype = name.split()[-1]
-        row = {
-            "name": name,
-            "ms_per_token": statistics.median(values),
-            "spread_ms": [min(values), max(values)],
-            "speedup": reference / statistics.median(values),
-            "floor_ms": step_bytes(folders[dtype]) / bandwidth * 1e3,
-        }
-        if name.startswith("lrengine"):
-            command = [
-                sys.executable,
-                "-c",
-                PEAK_MEMORY,
-                str(folders[dtype]),
-                str(args.threads),
-                str(SOURCE),
-                str(NEW_TOKENS),
-            ]
-            row |= json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
-            row["weights_mib"] = weight_bytes(folders[dtype]) / 2**20
-        rows.append(row)
-    report = {
-        "machine": platform.processor() or platform.machine(),
-        "threads": args.threads,
-        "source": SOURCE,
-        "new_tokens": NEW_TOKENS,
-        "read_bandwidth_gb_s": bandwidth / 1e9,
-        "rows": rows,
-    }
-    for row in rows:
-        low, high = row["spread_ms"]
-        memory = (
-            f"  peak {row['peak_mib']:.0f} MiB of {row['weights_mib']:.0f} weights, open {row['open_s']:.3f} s"
-            if "peak_mib" in row
-            else ""
-        )
-        print(
-            f"{row['name']:22} {row['ms_per_token']:7.2f} ms a token ({low:.2f} to {high:.2f}), "
-            f"{row['speedup']:.2f}x, floor {row['floor_ms']:.1f}{memory}"
-        )
+    report = measure(prepare(args.work, args.dtypes), args.dtypes, args.threads, args.rounds)
+    show(report)
     if args.json:
         args.json.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
 
