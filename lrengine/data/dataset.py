@@ -14,8 +14,7 @@ from torch.utils.data import Dataset
 from lrengine.data.examples import Example
 from lrengine.data.features import Features, MakeFeatures
 from lrengine.data.sampling import length_grouped_order, plan_run
-
-IGNORED_LABEL = -100
+from lrengine.models.losses import IGNORED_LABEL
 
 
 def approximate_length(example: Example) -> int:

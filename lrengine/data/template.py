@@ -42,11 +42,6 @@ def is_template(choice: str) -> bool:
     return "{" in choice
 
 
-def template_columns(template: str) -> list[str]:
-    """Columns that a template names, in order."""
-    return [match[1] for match in FIELD.finditer(template) if match[1] is not None]
-
-
 def fill(choice: str, row: Row) -> str:
     """The text that `choice` (a column's name or a template) gives for a row."""
     return fill_template(choice, row) if is_template(choice) else cell(row, choice)

@@ -67,7 +67,6 @@ def save_tokenizer(tokenizer: Any, directory: Path) -> None:
     """tokenizer.json and its config. The class is written under its neutral name: 5.x names it in a way 4.57 does not
     know, and tokenizer.json holds everything anyway."""
     directory.mkdir(parents=True, exist_ok=True)
-    directory.mkdir(parents=True, exist_ok=True)
     tokenizer.save_pretrained(str(directory))
     config_path = directory / "tokenizer_config.json"
     config = json.loads(config_path.read_text(encoding="utf-8"))

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, gelu, linear, normalize
 from transformers import XLMRobertaConfig, XLMRobertaModel
 
-from lrengine.demo.pretrain import IGNORED, near_lengths, padded
+from lrengine.demo.pretrain import near_lengths, padded
+from lrengine.models.losses import IGNORED_LABEL
 
 RANKING_TEMPERATURE = 0.05  # arXiv 2007.01852 scales cosines by 1/0.05 .. 1/0.01; 0.05 was best at this size
 MASKED_SHARE = 0.25  # above BERT's 15%: short texts, few steps
@@ -65,7 +66,7 @@ class AlignmentBatches:
         noise = torch.randint(self.ids.first_piece, self.vocabulary, original.shape, generator=generator)
         masked = torch.where(chosen & (fate < 0.8), torch.full_like(original, self.ids.mask), original)
         masked = torch.where(chosen & (fate > 0.9), noise, masked)
-        return masked, original.masked_fill(~chosen, IGNORED)
+        return masked, original.masked_fill(~chosen, IGNORED_LABEL)
 
 
 class AlignmentModel(nn.Module):
@@ -98,7 +99,7 @@ class AlignmentModel(nn.Module):
 
     def masked_loss(self, masked: Tensor, labels: Tensor) -> Tensor:
         hidden, _ = self.states(masked)
-        chosen = labels != IGNORED
+        chosen = labels != IGNORED_LABEL
         features = self.norm(gelu(self.dense(hidden[chosen])))
         logits = linear(features, self.encoder.embeddings.word_embeddings.weight, self.bias)
         return cross_entropy(logits.float(), labels[chosen])

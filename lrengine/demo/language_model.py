@@ -7,7 +7,8 @@ import random
 from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from lrengine.demo.pretrain import IGNORED, near_lengths, padded
+from lrengine.demo.pretrain import near_lengths, padded
+from lrengine.models.losses import IGNORED_LABEL
 
 
 class TextBatches:
@@ -23,7 +24,7 @@ class TextBatches:
         rows = [self.texts[i] for i in near_lengths(self.lengths, self.size, generator)]
         ids = padded(rows, self.pad)
         mask = (ids != self.pad).long()
-        return {"input_ids": ids, "attention_mask": mask, "labels": ids.masked_fill(mask == 0, IGNORED)}
+        return {"input_ids": ids, "attention_mask": mask, "labels": ids.masked_fill(mask == 0, IGNORED_LABEL)}
 
 
 def small_llm(vocabulary: int, width: int, layers: int) -> LlamaForCausalLM:

@@ -16,8 +16,6 @@ from transformers import Trainer, TrainerCallback, TrainingArguments
 
 from lrengine.training.clock import RunClock, learning_rate_factor
 
-IGNORED = -100  # label of a position that does not count
-
 
 @dataclass(frozen=True)
 class Budget:

@@ -13,9 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lrengine.models.losses import IGNORED_LABEL
 from lrengine.training.config import ScheduledSampling
-
-IGNORED_LABEL = -100
 
 
 def own_prediction_probability(config: ScheduledSampling, progress: float, step: int) -> float:

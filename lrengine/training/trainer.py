@@ -17,12 +17,12 @@ from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import Sampler, SequentialSampler
 from transformers import Trainer
 
+from lrengine.models.losses import IGNORED_LABEL
 from lrengine.training.checkpoints import STAGING, STATE_FILE, keep_newest, publish
 from lrengine.training.clock import RunClock, learning_rate_factor
 from lrengine.training.config import OptimizerSection, ScheduledSampling
 from lrengine.training.scheduled_sampling import own_prediction_probability, sampled_decoder_inputs
 
-IGNORED_LABEL = -100
 LOG_FILE = "train_log.jsonl"
 
 

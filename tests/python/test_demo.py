@@ -13,9 +13,10 @@ import pytest
 import torch
 
 from lrengine.cli import main
+from lrengine.data.tokenization import save_tokenizer, train_tokenizer
 from lrengine.demo.align import AlignmentBatches, AlignmentModel, SpecialIds, small_encoder
 from lrengine.demo.languages import name_of
-from lrengine.demo.pretrain import IGNORED, Budget, pretrain
+from lrengine.demo.pretrain import Budget, pretrain
 from lrengine.demo.progress import Progress
 from lrengine.demo.report import write_report
 from lrengine.demo.results import (
@@ -30,6 +31,8 @@ from lrengine.demo.results import (
 )
 from lrengine.demo.sample import EMOJI_LANGUAGES, Sample, find_sample
 from lrengine.demo.svg import Bar, BarGroup, bar_chart, heat_map, line_chart, nice_ticks
+from lrengine.models.losses import IGNORED_LABEL
+from tiny import tiny_encoder, tiny_encoder_config, tiny_llm
 
 SAMPLE = Path(__file__).parents[2] / "data" / "sample"
 SHOWN = "🐱"  # the demo shows its mixer weights
@@ -86,6 +89,34 @@ def test_quick_demo_trains_runs_compares_and_reports(
     assert "outputs identical to PyTorch's" in printed and "majority" in printed and "reference" in printed
 
 
+def test_quick_demo_from_given_models(small_sample: Path, tmp_path: Path) -> None:
+    texts = [group.texts["en"] for group in Sample(small_sample).groups("train") if "en" in group.texts]
+    tokenizer = train_tokenizer(texts, 230)
+    for name, model in (("encoder", tiny_encoder()), ("llm", tiny_llm())):
+        model.save_pretrained(tmp_path / name)
+        save_tokenizer(tokenizer, tmp_path / name)
+    given = ["--encoder", str(tmp_path / "encoder"), "--llm", str(tmp_path / "llm")]
+    out = tmp_path / "demo"
+    assert main(["demo", "--quick", "--data", str(small_sample), "--out", str(out), *given]) == 0
+    found = json.loads((out / "results.json").read_text(encoding="utf-8"))
+    assert {stage["key"] for stage in found["stages"]} == {"swcm", "fusion", "classifier"}
+    assert (found["encoder"], found["llm"]) == (given[1], given[3])
+    assert all(row["equal"] == row["count"] > 0 for row in found["agreement"])
+    assert sorted(path.name for path in (out / "models").iterdir()) == ["classifier", "fusion", "swcm"]
+
+
+@pytest.mark.parametrize("kind", ["mt5", "m2m_100"])
+def test_an_encoder_that_swcm_cannot_use_is_refused_first(
+    kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tiny_encoder_config(kind).save_pretrained(tmp_path / "encoder")
+    save_tokenizer(train_tokenizer(["a few words of text, to begin with"], 40), tmp_path / "encoder")
+    out = tmp_path / "demo"
+    assert main(["demo", "--quick", "--encoder", str(tmp_path / "encoder"), "--out", str(out)]) == 2
+    assert f"a {kind} model" in capsys.readouterr().err
+    assert not out.exists()
+
+
 def assert_self_contained(page: str) -> None:
     assert not re.search(r"<(script|link|iframe|img)\b|@import|url\(|\b(src|href)=", page)
     assert "http://" not in page and "https://" not in page
@@ -130,7 +161,7 @@ def test_alignment_batches_pair_translations_and_mask_only_pieces() -> None:
     meanings = [{(int(token) - 10) % 40 for token in row if token >= 5} for row in sides]
     assert meanings[:8] == meanings[8:]  # row i and row B + i say the same
     assert len({frozenset(meaning) for meaning in meanings[:8]}) == 8
-    chosen = labels != IGNORED
+    chosen = labels != IGNORED_LABEL
     assert chosen.any() and (labels[chosen] >= IDS.first_piece).all()
     assert ((masked != IDS.mask) | chosen).all()
 
