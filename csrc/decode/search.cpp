@@ -27,7 +27,7 @@ std::vector<std::int64_t> token_limits(const Generator& generator, const DecodeS
     if (generator.max_length() == 0) return limits;
     for (std::size_t source = 0; source < sources; ++source) {
         const std::int64_t room = generator.max_length() - state.prefill_length(static_cast<std::int64_t>(source));
-        limits[source] = std::min(limits[source], room);
+        limits[source] = std::min(limits[source], room + 1);  // the last token is never fed
     }
     return limits;
 }

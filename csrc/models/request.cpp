@@ -61,12 +61,12 @@ void check_sources(std::span<const TokenSpan> sources, const EncoderConfig& enco
     for (std::size_t i = 0; i < sources.size(); ++i) check_source(sources[i], encoder, i);
 }
 
-void check_generation(std::span<const GenerationSource> sources, std::int64_t extra, const SequenceDecoder& decoder) {
+void check_generation(std::span<const GenerationSource> sources, const SequenceDecoder& decoder) {
     for (std::size_t i = 0; i < sources.size(); ++i) {
         check_inputs(sources[i], i, decoder);
         const std::int64_t fed = fed_length(sources[i], decoder);
         if (fed == 0) refuse("source " + std::to_string(i) + ": nothing to predict the first token from");
-        check_length(fed + extra, i, decoder.traits());
+        check_length(fed, i, decoder.traits());
     }
 }
 
@@ -76,7 +76,7 @@ void check_targets(std::span<const GenerationSource> sources, std::span<const To
         refuse("score: " + std::to_string(sources.size()) + " sources and " + std::to_string(targets.size()) +
                " targets");
     }
-    check_generation(sources, 0, decoder);
+    check_generation(sources, decoder);
     for (std::size_t i = 0; i < targets.size(); ++i) {
         if (targets[i].empty()) continue;
         check_ids(targets[i], decoder.traits().vocab, "target " + std::to_string(i));

@@ -12,9 +12,10 @@ namespace lrengine {
 // token.
 void check_sources(std::span<const TokenSpan> sources, const EncoderConfig& encoder);
 
-// As above for sources, prompts and forced tokens, and that each row, with `extra` more tokens, stays within the
-// model's positions. Throws Error(kUnsupported) when a row is longer than the decoder's sliding window.
-void check_generation(std::span<const GenerationSource> sources, std::int64_t extra, const SequenceDecoder& decoder);
+// As above for sources, prompts and forced tokens, and that each row stays within the model's positions: one
+// that fills them still predicts a token. Throws Error(kUnsupported) when a row is longer than the decoder's sliding
+// window.
+void check_generation(std::span<const GenerationSource> sources, const SequenceDecoder& decoder);
 
 // Targets to score: one a source, in the vocabulary, and the row short enough.
 void check_targets(std::span<const GenerationSource> sources, std::span<const TokenSpan> targets,

@@ -116,7 +116,7 @@ std::unique_ptr<DecodeState> SequenceGenerator::begin(std::span<const Generation
         fail(ErrorCode::kInvalidArgument,
              "the number of new tokens must be 0 to 2147483647, found " + std::to_string(max_new_tokens));
     }
-    check_generation(sources, 1, decoder_);
+    check_generation(sources, decoder_);
     return std::make_unique<GenerationState>(decoder_, backend_, sources, rows_per_source, max_new_tokens);
 }
 

@@ -255,7 +255,7 @@ TEST(rows_end_where_the_models_positions_do) {
         while (!search->done()) search->step();
         for (const std::size_t source : {0u, 1u}) {
             const Hypothesis found = search->results()[source][0];
-            CHECK_EQUAL(found.tokens.size(), source == 0 ? 2u : 5u);
+            CHECK_EQUAL(found.tokens.size(), source == 0 ? 3u : 6u);
             CHECK(found.finish_reason == FinishReason::kLength);
         }
     }

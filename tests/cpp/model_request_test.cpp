@@ -61,6 +61,20 @@ TEST(results_that_are_not_finite_are_errors) {
                 "the model's states are not finite");
 }
 
+TEST(a_prefix_that_fills_the_positions_still_predicts_a_token) {
+    tiny::Directory directory;
+    tiny::write_swcm(directory);
+    const auto model = tiny::load(directory);
+    const Ids source{5, 6}, full = tiny::some_ids(35, 1), longer = tiny::some_ids(36, 1), next{9};
+    const auto sources = tiny::one(source, {}, full);
+    const auto state = model->generator()->begin(sources, 1, 4);
+    CHECK_EQUAL(state->capacity(), 35);
+    const std::vector<float> logits = tiny::row(state->prefill(), 0);
+    CHECK(std::abs(tiny::log_prob(logits, 9) - model->generator()->score(sources, Spans{next})[0][0]) < 1e-5);
+    CHECK_ERROR(model->generator()->begin(tiny::one(source, {}, longer), 1, 4), ErrorCode::kInvalidArgument,
+                "needs 36 positions");
+}
+
 TEST(a_family_refuses_what_it_has_no_use_for) {
     tiny::Directory swcm_directory, fusion_directory;
     tiny::write_swcm(swcm_directory);
@@ -92,7 +106,8 @@ TEST(a_row_longer_than_a_sliding_window_is_refused_not_approximated) {
     CHECK_EQUAL(model->generator()->score(tiny::one(source, prompt, none), Spans{one})[0].size(), std::size_t{1});
     CHECK_ERROR(model->generator()->score(tiny::one(source, prompt, none), Spans{two}), ErrorCode::kUnsupported,
                 "sliding window of 16");
-    CHECK_ERROR(model->generator()->begin(tiny::one(source, prompt, none), 1, 4), ErrorCode::kUnsupported,
+    CHECK(model->generator()->begin(tiny::one(source, prompt, none), 1, 4) != nullptr);
+    CHECK_ERROR(model->generator()->begin(tiny::one(source, prompt, one), 1, 4), ErrorCode::kUnsupported,
                 "sliding window of 16");
 }
 
