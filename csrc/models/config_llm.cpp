@@ -59,11 +59,18 @@ bool has_sliding_layer(const JsonValue& fields, std::int64_t layers) {
     return found;
 }
 
+// MistralConfig's default, which null, "no window", replaces and an absent field does not.
+constexpr std::int64_t kMistralWindow = 4096;
+
 std::int64_t read_sliding_window(const JsonValue& fields, const LlmConfig& config) {
     if (config.model_type == "llama") return 0;
     if (is_qwen(config)) {
         const auto used = fields.find("use_sliding_window");
         if (!used || !used->boolean() || !has_sliding_layer(fields, config.layers)) return 0;
+    }
+    const std::vector<std::string> keys = fields.keys();
+    if (config.model_type == "mistral" && std::find(keys.begin(), keys.end(), "sliding_window") == keys.end()) {
+        return kMistralWindow;
     }
     const auto window = fields.find("sliding_window");
     return window ? window->integer(1, INT64_MAX) : 0;

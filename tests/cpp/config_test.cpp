@@ -138,11 +138,12 @@ TEST(config_of_head_sizes) {
 TEST(config_of_mistral) {
     json fields = with(llama(), "/model_type", "mistral");
     for (const char* name : {"attention_bias", "mlp_bias"}) fields.erase(name);
+    CHECK_EQUAL(read_llm(fields).sliding_window, 4096);  // MistralConfig's default
     fields["sliding_window"] = nullptr;
     CHECK_EQUAL(read_llm(fields).sliding_window, 0);
-    fields["sliding_window"] = 4096;
+    fields["sliding_window"] = 512;
     const LlmConfig config = read_llm(fields);
-    CHECK(config.sliding_window == 4096 && !config.attention_bias && !config.qk_norm);
+    CHECK(config.sliding_window == 512 && !config.attention_bias && !config.qk_norm);
 }
 
 TEST(config_of_qwen) {
