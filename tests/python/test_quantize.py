@@ -278,3 +278,11 @@ def test_the_engine_generates_from_the_quantised_model(tmp_path: Path) -> None:
     options = {"max_new_tokens": 8, "min_new_tokens": 8}
     found, expected = small.generate(inputs, **options)[0], wide.generate(inputs, **options)[0]
     assert found.tokens == expected.tokens and found.score == pytest.approx(expected.score, abs=1e-3)
+
+    declared, plain = ((tmp_path / name / "config.json").read_text() for name in ("int8", "wide"))
+    (tmp_path / "int8" / "config.json").write_text(plain)
+    with pytest.raises(ModelFileError, match="is int8, but config.json declares no quantization"):
+        lrengine.Engine.load(tmp_path / "int8", device="cpu")
+    (tmp_path / "wide" / "config.json").write_text(declared)
+    with pytest.raises(ModelFileError, match="quantization: found int8, but no matrix"):
+        lrengine.Engine.load(tmp_path / "wide", device="cpu")
