@@ -89,7 +89,10 @@ def test_quick_demo_trains_runs_compares_and_reports(
     assert "outputs identical to PyTorch's" in printed and "majority" in printed and "reference" in printed
 
 
-def test_quick_demo_from_given_models(small_sample: Path, tmp_path: Path) -> None:
+def test_quick_demo_from_given_models(small_sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Six processes that import PyTorch, and the report about them: the test above has waited for those already.
+    for name in ("compare_all", "write_report"):
+        monkeypatch.setattr(f"lrengine.demo.run.{name}", lambda *arguments: None)
     texts = [group.texts["en"] for group in Sample(small_sample).groups("train") if "en" in group.texts]
     tokenizer = train_tokenizer(texts, 230)
     for name, model in (("encoder", tiny_encoder()), ("llm", tiny_llm())):
@@ -101,7 +104,7 @@ def test_quick_demo_from_given_models(small_sample: Path, tmp_path: Path) -> Non
     found = json.loads((out / "results.json").read_text(encoding="utf-8"))
     assert {stage["key"] for stage in found["stages"]} == {"swcm", "fusion", "classifier"}
     assert (found["encoder"], found["llm"]) == (given[1], given[3])
-    assert all(row["equal"] == row["count"] > 0 for row in found["agreement"])
+    assert len(found["translation"]) == 6 and len(found["zero_shot"]) == len(EMOJI_LANGUAGES)
     assert sorted(path.name for path in (out / "models").iterdir()) == ["classifier", "fusion", "swcm"]
 
 
