@@ -24,19 +24,25 @@ def tagged(target: str, text: str) -> str:
     return TAG.format(language=target) + text
 
 
+def translate(engine: Engine, inputs: list[str]) -> list[str]:
+    """Four beams, no word pair twice: a weak model repeats itself otherwise."""
+    outputs = engine.generate(inputs, max_new_tokens=NEW_TOKENS, num_beams=4, no_repeat_ngram_size=2)
+    return [str(output.text) for output in outputs]
+
+
 def translations(engine: Engine, sample: Sample, recipe: Recipe) -> list[TranslationScore]:
-    """chrF of every direction over the interface strings of the test split, greedy."""
+    """chrF of every direction over the interface strings of the test split."""
     scores = []
     for source, target in sample.directions():
         pairs = draw(sample.translation_pairs(source, target, "test"), recipe.measured.pairs, recipe.seed)
-        outputs = engine.generate([tagged(target, text) for text, _ in pairs], max_new_tokens=NEW_TOKENS)
+        outputs = translate(engine, [tagged(target, text) for text, _ in pairs])
         references = [reference for _, reference in pairs]
         training = [reference for _, reference in sample.translation_pairs(source, target, "train")]
         generator = random.Random(recipe.seed)
         scores.append(
             TranslationScore(
                 source, target, len(pairs),
-                chrf([str(output.text) for output in outputs], references),
+                chrf(outputs, references),
                 chrf([text for text, _ in pairs], references),
                 chrf([generator.choice(training) for _ in pairs], references),
             )
@@ -54,8 +60,8 @@ def chrf(outputs: Sequence[str], references: Sequence[str]) -> float:
 def translation_samples(engine: Engine, sample: Sample, recipe: Recipe, count: int = 6) -> list[TranslationSample]:
     """A draw from the test split by the recipe's seed, none left out."""
     drawn = sample.test_draw(count, recipe.seed)
-    outputs = engine.generate([tagged(target, text) for _, target, text, _ in drawn], max_new_tokens=NEW_TOKENS)
-    return [TranslationSample(*row, str(output.text)) for row, output in zip(drawn, outputs, strict=True)]
+    outputs = translate(engine, [tagged(target, text) for _, target, text, _ in drawn])
+    return [TranslationSample(*row, output) for row, output in zip(drawn, outputs, strict=True)]
 
 
 def zero_shot(classifier: Engine, fusion: Engine, sample: Sample, recipe: Recipe) -> list[ZeroShotScore]:

@@ -137,7 +137,7 @@ def translation(results: DemoResults) -> str:
 <h2>Translation, as it came out of the engine</h2>
 <p class="soft">chrF (0 to 100) on the {count} test sentences of the sample, each direction. The grey bar is the
 floor: an unrelated training sentence in the target language. Copying the source would score {copied:.1f} at most.</p>
-<figure>{legend([("--engine", "SWCM in the engine, greedy"), ("--floor", "an unrelated sentence")])}{chart}</figure>
+<figure>{legend([("--engine", "SWCM in the engine, 4 beams"), ("--floor", "an unrelated sentence")])}{chart}</figure>
 <p class="note after">The samples below were drawn from the test split with seed {results.sample_seed};
 none was left out.</p>
 <div class="pairs">{samples}</div>
