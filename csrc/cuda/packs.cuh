@@ -1,0 +1,161 @@
+// Eight elements at a time: 16-byte loads and stores where a matrix allows them, single elements where it does not.
+#pragma once
+
+#include "cuda/device.cuh"
+
+namespace lrengine::cuda {
+
+constexpr int kPack = 8;
+
+// A matrix whose packs (eight columns, the first a multiple of eight) may be moved as 16-byte words if `aligned`.
+struct PackedView {
+    MatrixView matrix;
+    bool aligned;
+};
+
+inline PackedView packed_view_of(const Matrix& matrix) {
+    const auto row_bytes = static_cast<std::uint64_t>(matrix.stride) * size_of(matrix.dtype);
+    return {view_of(matrix), (reinterpret_cast<std::uintptr_t>(matrix.data) | row_bytes) % 16 == 0};
+}
+
+// A vector as a matrix of one row. Kernels do not write through it.
+inline PackedView packed_view_of(const Vector& vector) {
+    return packed_view_of(Matrix{const_cast<float*>(vector.data), DType::kFloat32, 1, vector.size, vector.size});
+}
+
+// Eight elements as they lie in memory: loads can be in flight while nothing waits for a conversion. Narrow: room for
+// 16-bit elements only.
+template <bool kNarrow>
+struct RawPack {
+    uint4 words;
+    uint4 more;  // the second half of eight float32
+};
+
+template <>
+struct RawPack<true> {
+    uint4 words;
+};
+
+__device__ __forceinline__ float float_of_bits(unsigned bits, DType dtype) {
+    return dtype == DType::kBFloat16 ? __uint_as_float(bits << 16)
+                                     : __half2float(__ushort_as_half(static_cast<unsigned short>(bits)));
+}
+
+// Two 16-bit elements.
+__device__ __forceinline__ void unpack_pair(unsigned word, DType dtype, float* pair) {
+    pair[0] = float_of_bits(word & 0xffffu, dtype);
+    pair[1] = float_of_bits(word >> 16, dtype);
+}
+
+__device__ __forceinline__ unsigned pack_pair(DType dtype, float low, float high) {
+    if (dtype == DType::kBFloat16) {
+        return static_cast<unsigned>(__bfloat16_as_ushort(__float2bfloat16(low))) |
+               static_cast<unsigned>(__bfloat16_as_ushort(__float2bfloat16(high))) << 16;
+    }
+    return static_cast<unsigned>(__half_as_ushort(__float2half(low))) |
+           static_cast<unsigned>(__half_as_ushort(__float2half(high))) << 16;
+}
+
+// The address must be a multiple of 16.
+template <bool kNarrow>
+__device__ __forceinline__ RawPack<kNarrow> load_raw(const MatrixView& matrix, std::int64_t row, std::int64_t col) {
+    const std::int64_t index = row * matrix.stride + col;
+    RawPack<kNarrow> raw;
+    if constexpr (kNarrow) {
+        raw.words = *reinterpret_cast<const uint4*>(static_cast<const unsigned short*>(matrix.data) + index);
+    } else {
+        const bool wide = matrix.dtype == DType::kFloat32;
+        const auto* at = reinterpret_cast<const uint4*>(static_cast<const char*>(matrix.data) + index * (wide ? 4 : 2));
+        raw.words = at[0];
+        raw.more = wide ? at[1] : uint4{0, 0, 0, 0};
+    }
+    return raw;
+}
+
+template <bool kNarrow>
+__device__ __forceinline__ void unpack(const RawPack<kNarrow>& raw, DType dtype, float (&values)[kPack]) {
+    if constexpr (!kNarrow) {
+        if (dtype == DType::kFloat32) {
+            const unsigned words[kPack] = {raw.words.x, raw.words.y, raw.words.z, raw.words.w,
+                                           raw.more.x,  raw.more.y,  raw.more.z,  raw.more.w};
+#pragma unroll
+            for (int i = 0; i < kPack; ++i) values[i] = __uint_as_float(words[i]);
+            return;
+        }
+    }
+    unpack_pair(raw.words.x, dtype, values);
+    unpack_pair(raw.words.y, dtype, values + 2);
+    unpack_pair(raw.words.z, dtype, values + 4);
+    unpack_pair(raw.words.w, dtype, values + 6);
+}
+
+// A pack that need be neither whole nor aligned: columns from `limit` on are 0 and not read.
+template <bool kNarrow>
+__device__ __forceinline__ RawPack<kNarrow> gather_raw(const MatrixView& matrix, std::int64_t row, std::int64_t col,
+                                                       std::int64_t limit) {
+    float values[kPack];
+#pragma unroll
+    for (int i = 0; i < kPack; ++i) values[i] = col + i < limit ? load(matrix, row, col + i) : 0.0f;
+    RawPack<kNarrow> raw;
+    if constexpr (!kNarrow) {
+        if (matrix.dtype == DType::kFloat32) {
+            raw.words = {__float_as_uint(values[0]), __float_as_uint(values[1]), __float_as_uint(values[2]),
+                         __float_as_uint(values[3])};
+            raw.more = {__float_as_uint(values[4]), __float_as_uint(values[5]), __float_as_uint(values[6]),
+                        __float_as_uint(values[7])};
+            return raw;
+        }
+        raw.more = {0, 0, 0, 0};
+    }
+    raw.words = {pack_pair(matrix.dtype, values[0], values[1]), pack_pair(matrix.dtype, values[2], values[3]),
+                 pack_pair(matrix.dtype, values[4], values[5]), pack_pair(matrix.dtype, values[6], values[7])};
+    return raw;
+}
+
+// Whether a pack can be moved as words: inside [.., limit), and as aligned as the matrix.
+__device__ __forceinline__ bool is_whole(const PackedView& view, std::int64_t col, std::int64_t limit) {
+    return view.aligned && col % kPack == 0 && col + kPack <= limit;
+}
+
+template <bool kNarrow>
+__device__ __forceinline__ RawPack<kNarrow> load_raw(const PackedView& view, std::int64_t row, std::int64_t col,
+                                                     std::int64_t limit) {
+    if (is_whole(view, col, limit)) return load_raw<kNarrow>(view.matrix, row, col);
+    return gather_raw<kNarrow>(view.matrix, row, col, limit);
+}
+
+// Columns [col, col + 8) of a row; those from `limit` on are 0.
+__device__ __forceinline__ void load_pack(const PackedView& view, std::int64_t row, std::int64_t col,
+                                          std::int64_t limit, float (&values)[kPack]) {
+    if (is_whole(view, col, limit)) {
+        unpack(load_raw<false>(view.matrix, row, col), view.matrix.dtype, values);
+        return;
+    }
+#pragma unroll
+    for (int i = 0; i < kPack; ++i) values[i] = col + i < limit ? load(view.matrix, row, col + i) : 0.0f;
+}
+
+// Columns from `limit` on are not written.
+__device__ __forceinline__ void store_pack(const PackedView& view, std::int64_t row, std::int64_t col,
+                                           std::int64_t limit, const float (&values)[kPack]) {
+    const MatrixView& matrix = view.matrix;
+    if (!is_whole(view, col, limit)) {
+#pragma unroll
+        for (int i = 0; i < kPack; ++i) {
+            if (col + i < limit) store(matrix, row, col + i, values[i]);
+        }
+        return;
+    }
+    const std::int64_t index = row * matrix.stride + col;
+    if (matrix.dtype == DType::kFloat32) {
+        auto* at = reinterpret_cast<float4*>(static_cast<float*>(matrix.data) + index);
+        at[0] = {values[0], values[1], values[2], values[3]};
+        at[1] = {values[4], values[5], values[6], values[7]};
+        return;
+    }
+    *reinterpret_cast<uint4*>(static_cast<unsigned short*>(matrix.data) + index) = {
+        pack_pair(matrix.dtype, values[0], values[1]), pack_pair(matrix.dtype, values[2], values[3]),
+        pack_pair(matrix.dtype, values[4], values[5]), pack_pair(matrix.dtype, values[6], values[7])};
+}
+
+}  // namespace lrengine::cuda
