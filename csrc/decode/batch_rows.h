@@ -19,6 +19,7 @@ public:
              const std::vector<std::int32_t>& slots_of_positions);
 
     StepInput input() const;
+    std::int64_t rows() const { return static_cast<std::int64_t>(tokens_.size()); }
 
 private:
     std::int64_t capacity_;

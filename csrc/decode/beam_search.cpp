@@ -5,14 +5,14 @@
 
 namespace lrengine {
 
-BeamSearch::BeamSearch(const Generator& generator, Backend& backend, const SearchRequest& request)
+BeamSearch::BeamSearch(const Generator& generator, const SearchRequest& request)
     : options_(request.options),
       end_tokens_(request.end_tokens.size()),
       candidates_(BeamHypotheses::candidates(options_, end_tokens_)),
       state_(generator.begin(request.sources, options_.num_beams, options_.max_new_tokens)),
       processors_(options_, request.end_tokens),
-      reader_(backend, static_cast<std::int64_t>(request.sources.size()) * options_.num_beams, generator.vocab_size(),
-              candidates_) {
+      reader_(*state_, static_cast<std::int64_t>(request.sources.size()) * options_.num_beams, generator.vocab_size(),
+              candidates_, options_.do_sample || processors_.active()) {
     const auto streams = source_streams(request.sources);
     const auto limits = token_limits(generator, *state_, request.sources.size(), options_.max_new_tokens);
     for (std::size_t index = 0; index < request.sources.size(); ++index) {
@@ -41,12 +41,12 @@ void BeamSearch::prepare_histories() {
     }
 }
 
-Matrix BeamSearch::forward() {
+std::int64_t BeamSearch::forward() {
     if (!batch_) {
-        const Matrix logits = state_->prefill();
+        state_->prefill();
         batch_.emplace(static_cast<std::int64_t>(sources_.size()) * options_.num_beams, state_->capacity(), true);
         prepare_histories();
-        return logits;
+        return static_cast<std::int64_t>(sources_.size());
     }
     batch_->clear();
     for (const std::int64_t index : active_) {
@@ -60,7 +60,8 @@ Matrix BeamSearch::forward() {
             batch_->add(source.beams.running()[beam].tokens.back(), slot, index, length, slots);
         }
     }
-    return state_->step(batch_->input());
+    state_->step(batch_->input());
+    return batch_->rows();
 }
 
 void BeamSearch::advance() {

@@ -15,7 +15,7 @@ namespace lrengine {
 
 class BeamSearch : public Search {
 public:
-    BeamSearch(const Generator& generator, Backend& backend, const SearchRequest& request);
+    BeamSearch(const Generator& generator, const SearchRequest& request);
 
     std::vector<std::vector<Hypothesis>> results() const override;
 
@@ -36,7 +36,8 @@ private:
         float rank;
     };
 
-    Matrix forward();
+    // Runs the model over what is to be fed; gives the number of its rows.
+    std::int64_t forward();
     void prepare_histories();
     void collect(std::int64_t source, std::int64_t beam, std::int64_t logits_row);
     void collect_processed(std::int64_t source, std::int64_t beam, std::int64_t logits_row);

@@ -16,9 +16,9 @@ void Search::step() {
     if (!done()) advance();
 }
 
-std::unique_ptr<Search> start_search(const Generator& generator, Backend& backend, const SearchRequest& request) {
-    if (request.options.num_beams > 1) return std::make_unique<BeamSearch>(generator, backend, request);
-    return std::make_unique<TokenSearch>(generator, backend, request);
+std::unique_ptr<Search> start_search(const Generator& generator, const SearchRequest& request) {
+    if (request.options.num_beams > 1) return std::make_unique<BeamSearch>(generator, request);
+    return std::make_unique<TokenSearch>(generator, request);
 }
 
 std::vector<std::int64_t> token_limits(const Generator& generator, const DecodeState& state, std::size_t sources,

@@ -13,8 +13,6 @@
 
 namespace lrengine {
 
-class Backend;
-
 enum class FinishReason {
     kStop,       // an end token, or the stop hook
     kLength,     // max_new_tokens, or the model's longest length
@@ -64,8 +62,8 @@ private:
     std::atomic<bool> cancelled_ = false;
 };
 
-// Beam search when num_beams > 1, otherwise greedy or sampling. The backend and the generator outlive the search.
-std::unique_ptr<Search> start_search(const Generator& generator, Backend& backend, const SearchRequest& request);
+// Beam search when num_beams > 1, otherwise greedy or sampling. The generator outlives the search.
+std::unique_ptr<Search> start_search(const Generator& generator, const SearchRequest& request);
 
 // Most new tokens of each source: max_new_tokens, or what the model's positions leave.
 std::vector<std::int64_t> token_limits(const Generator& generator, const DecodeState& state, std::size_t sources,

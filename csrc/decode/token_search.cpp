@@ -4,15 +4,15 @@
 
 namespace lrengine {
 
-TokenSearch::TokenSearch(const Generator& generator, Backend& backend, const SearchRequest& request)
+TokenSearch::TokenSearch(const Generator& generator, const SearchRequest& request)
     : options_(request.options),
       end_tokens_(request.end_tokens),
       stop_(request.stop),
       state_(generator.begin(request.sources, options_.num_return_sequences, options_.max_new_tokens)),
       limits_(token_limits(generator, *state_, request.sources.size(), options_.max_new_tokens)),
       processors_(options_, end_tokens_),
-      reader_(backend, static_cast<std::int64_t>(request.sources.size()) * options_.num_return_sequences,
-              generator.vocab_size(), 1) {
+      reader_(*state_, static_cast<std::int64_t>(request.sources.size()) * options_.num_return_sequences,
+              generator.vocab_size(), 1, options_.do_sample || processors_.active()) {
     const auto streams = source_streams(request.sources);
     for (std::size_t source = 0; source < request.sources.size(); ++source) {
         for (std::int64_t sample = 0; sample < options_.num_return_sequences; ++sample) {
@@ -44,10 +44,10 @@ void TokenSearch::append_row(const SearchRequest& request, std::int64_t source, 
     rows_.push_back(std::move(row));
 }
 
-Matrix TokenSearch::forward() {
+std::int64_t TokenSearch::forward() {
     const bool several = options_.num_return_sequences > 1;
     if (!batch_) {
-        const Matrix logits = state_->prefill();
+        state_->prefill();
         batch_.emplace(static_cast<std::int64_t>(rows_.size()), state_->capacity(), several);
         if (several) {
             // Samples of a source read what was prefilled from its first slot and the rest from their own.
@@ -58,7 +58,7 @@ Matrix TokenSearch::forward() {
                 std::fill_n(row.slots_of_positions.begin(), state_->prefill_length(row.source), first);
             }
         }
-        return logits;
+        return static_cast<std::int64_t>(limits_.size());
     }
     batch_->clear();
     for (const std::size_t index : active_) {
@@ -67,7 +67,8 @@ Matrix TokenSearch::forward() {
         const std::int64_t length = state_->prefill_length(row.source) + steps_ - 1;
         batch_->add(row.history.back(), row.slot, row.source, length, row.slots_of_positions);
     }
-    return state_->step(batch_->input());
+    state_->step(batch_->input());
+    return batch_->rows();
 }
 
 void TokenSearch::advance() {

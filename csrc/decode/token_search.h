@@ -14,7 +14,7 @@ namespace lrengine {
 
 class TokenSearch : public Search {
 public:
-    TokenSearch(const Generator& generator, Backend& backend, const SearchRequest& request);
+    TokenSearch(const Generator& generator, const SearchRequest& request);
 
     std::vector<std::vector<Hypothesis>> results() const override;
 
@@ -33,7 +33,8 @@ private:
     };
 
     void append_row(const SearchRequest& request, std::int64_t source, std::int64_t sample, std::uint64_t stream);
-    Matrix forward();
+    // Runs the model over what is to be fed; gives the number of its rows.
+    std::int64_t forward();
     std::int32_t choose(const Row& row, std::int64_t logits_row);
     void take(Row& row, std::int32_t token, std::int64_t logits_row);
 

@@ -46,8 +46,9 @@ std::vector<std::vector<float>> BaseModel::encode(std::span<const TokenSpan> sou
         fail(ErrorCode::kInvalidArgument, "a " + config().model_type + " model has no mixer, so no layer weights");
     }
     check_sources(sources, encoder());
-    Arena arena(backend());
-    const Workspace work{backend(), arena};
+    const std::shared_ptr<Backend> session = session_backend(backend());
+    Arena arena(*session);
+    const Workspace work{*session, arena};
     std::vector<std::vector<float>> results(sources.size());
     for (const SequenceRange range : split_batch(lengths_of(sources))) {
         const ArenaScope scope(arena);

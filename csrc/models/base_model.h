@@ -43,7 +43,7 @@ protected:
     BaseModel(std::unique_ptr<ModelFiles>&& files, const EncoderConfig& encoder, const MixerConfig* mixer,
               WeightLoader& loader);
 
-    Backend& backend() const { return *files_->backend; }
+    const std::shared_ptr<Backend>& backend() const { return files_->backend; }
     WeightStorage& storage() { return files_->storage; }
     const Encoder& source_encoder() const { return *encoder_; }
     const Mixer& mixer() const { return *mixer_; }

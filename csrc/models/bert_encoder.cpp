@@ -56,7 +56,7 @@ void BertEncoder::embed(const Workspace& work, const std::int32_t* ids, const st
 void BertEncoder::run_layer(const Workspace& work, std::int64_t layer, const Matrix& x, const Packing& sequences,
                             const Matrix& out) const {
     const BertLayer& weights = layers_[static_cast<std::size_t>(layer)];
-    const Matrix hidden = work.matrix(x.rows, x.cols);
+    const Matrix hidden = work.residual(x.rows, x.cols);
     attend_within(work, x, weights.attention, shape_, sequences, {}, x, hidden);
     normalize(work.backend, hidden, weights.attention_norm, hidden);
     feed_forward(work, hidden, weights.ffn, hidden, out);

@@ -29,8 +29,9 @@ ClassifierModel::ClassifierModel(std::unique_ptr<ModelFiles> files, WeightLoader
 
 std::vector<std::vector<float>> ClassifierModel::classify(std::span<const TokenSpan> sources) const {
     check_sources(sources, encoder());
-    Arena arena(backend());
-    const Workspace work{backend(), arena};
+    const std::shared_ptr<Backend> session = session_backend(backend());
+    Arena arena(*session);
+    const Workspace work{*session, arena};
     std::vector<std::vector<float>> results;
     for (const SequenceRange range : split_batch(lengths_of(sources))) {
         const ArenaScope scope(arena);
@@ -47,11 +48,11 @@ std::vector<std::vector<float>> ClassifierModel::classify(std::span<const TokenS
 
 Matrix ClassifierModel::logits(const Workspace& work, std::span<const TokenSpan> sources) const {
     const auto count = static_cast<std::int64_t>(sources.size());
-    const Matrix out = work.matrix(count, head_.outputs());
+    const Matrix out = work.floats(count, head_.outputs());
     const ArenaScope scope(work.arena);
     const PackedRows rows(work, lengths_of(sources));
     const std::vector<Matrix> states = source_encoder().run(work, sources, rows, mixer().states());
-    const Matrix pooled = work.matrix(count, encoder().width);
+    const Matrix pooled = work.residual(count, encoder().width);
     work.backend.mean_pool({.x = mixer().fuse(work, states), .out = pooled, .sequences = rows.view()});
     work.backend.linear(product(pooled, head_, out));
     return out;

@@ -11,7 +11,7 @@ std::vector<Matrix> Encoder::run(const Workspace& work, std::span<const TokenSpa
                                  KeepStates keep) const {
     std::vector<Matrix> states;
     const std::int64_t kept = keep == KeepStates::kAll ? config_.layers : 1;
-    for (std::int64_t i = 0; i < kept; ++i) states.push_back(work.matrix(rows.rows(), config_.width));
+    for (std::int64_t i = 0; i < kept; ++i) states.push_back(work.residual(rows.rows(), config_.width));
     if (rows.rows() == 0) return states;
 
     const ArenaScope scope(work.arena);

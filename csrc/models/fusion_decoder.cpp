@@ -64,7 +64,7 @@ void FusionDecoder::place_sources(const Workspace& work, std::span<const FedSequ
     }
     if (destinations.empty()) return;
     const PackedRows source_rows(work, lengths_of(sources));
-    const Matrix mapped = work.matrix(static_cast<std::int64_t>(destinations.size()), x.cols);
+    const Matrix mapped = work.residual(static_cast<std::int64_t>(destinations.size()), x.cols);
     const std::vector<Matrix> states = encoder_.run(work, sources, source_rows, mixer_.states());
     mapper_->run(work, mixer_.fuse(work, states), source_rows.view(), mapped);
     work.backend.scatter_rows({.source = mapped, .destination = x, .rows = work.upload(destinations)});
@@ -86,18 +86,18 @@ void FusionDecoder::place_tokens(const Workspace& work, std::span<const FedSeque
         place(sequences[b].tokens, row);
     }
     const std::vector<std::int32_t> zeros(boundary_rows.size(), 0);
-    const Matrix boundaries = work.matrix(static_cast<std::int64_t>(zeros.size()), x.cols);
+    const Matrix boundaries = work.residual(static_cast<std::int64_t>(zeros.size()), x.cols);
     work.backend.embedding(
         {.ids = work.upload(zeros), .word = end_boundary_, .position = {}, .type = {}, .out = boundaries});
     work.backend.scatter_rows({.source = boundaries, .destination = x, .rows = work.upload(boundary_rows)});
     if (ids.empty()) return;
-    const Matrix embedded = work.matrix(static_cast<std::int64_t>(ids.size()), x.cols);
+    const Matrix embedded = work.residual(static_cast<std::int64_t>(ids.size()), x.cols);
     llm_.embed(work, work.upload(ids), embedded);
     work.backend.scatter_rows({.source = embedded, .destination = x, .rows = work.upload(id_rows)});
 }
 
 Matrix FusionDecoder::advance(const Workspace& work, const StepPass& pass, std::int64_t rows) const {
-    const Matrix x = work.matrix(rows, traits_.hidden);
+    const Matrix x = work.residual(rows, traits_.hidden);
     llm_.embed(work, pass.tokens, x);
     llm_.run(work, pass, x);
     return x;

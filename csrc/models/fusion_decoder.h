@@ -26,7 +26,9 @@ public:
               const KvCache* cache, std::span<const std::int64_t> cache_begin, const KvCache& cross,
               const Matrix& hidden) const override;
     Matrix advance(const Workspace& work, const StepPass& pass, std::int64_t rows) const override;
-    Matrix logits(const Workspace& work, const Matrix& hidden) const override { return llm_.logits(work, hidden); }
+    Projection projection(const Workspace& work, const Matrix& hidden) const override {
+        return {llm_.normalized(work, hidden), llm_.output()};
+    }
 
 private:
     // Encodes and maps the sources into their rows of x [M, E].

@@ -24,12 +24,12 @@ std::vector<std::int32_t> copy(TokenSpan tokens) { return {tokens.begin(), token
 
 }  // namespace
 
-GenerationState::GenerationState(const SequenceDecoder& decoder, Backend& backend,
+GenerationState::GenerationState(const SequenceDecoder& decoder, std::shared_ptr<Backend> backend,
                                  std::span<const GenerationSource> sources, std::int64_t rows_per_source,
                                  std::int64_t max_new_tokens)
     : decoder_(decoder),
-      backend_(backend),
-      arena_(backend),
+      backend_(std::move(backend)),
+      arena_(*backend_),
       rows_per_source_(rows_per_source),
       capacity_(0),
       scratch_(),
@@ -55,17 +55,17 @@ GenerationState::GenerationState(const SequenceDecoder& decoder, Backend& backen
     scratch_ = arena_.mark();
 }
 
-Matrix GenerationState::prefill() {
+void GenerationState::prefill() {
     arena_.reset_to(scratch_);
+    logits_.reset();
     std::vector<std::int64_t> costs;
     for (std::size_t b = 0; b < tokens_.size(); ++b) {
         costs.push_back(lengths_[b] + static_cast<std::int64_t>(tokens_[b].source.size()));
     }
-    const Matrix last = work().matrix(static_cast<std::int64_t>(tokens_.size()), decoder_.traits().hidden);
+    hidden_ = work().residual(static_cast<std::int64_t>(tokens_.size()), decoder_.traits().hidden);
     for (const SequenceRange range : split_batch(costs)) {
-        feed(range, last.slice(static_cast<std::int64_t>(range.first), static_cast<std::int64_t>(range.count)));
+        feed(range, hidden_.slice(static_cast<std::int64_t>(range.first), static_cast<std::int64_t>(range.count)));
     }
-    return decoder_.logits(work(), last);
 }
 
 void GenerationState::feed(SequenceRange range, const Matrix& last) {
@@ -77,7 +77,7 @@ void GenerationState::feed(SequenceRange range, const Matrix& last) {
         cache_begin.push_back(static_cast<std::int64_t>(b) * rows_per_source_ * capacity_);
     }
     const PackedRows rows(work(), std::span(lengths_).subspan(range.first, range.count));
-    const Matrix hidden = work().matrix(rows.rows(), decoder_.traits().hidden);
+    const Matrix hidden = work().residual(rows.rows(), decoder_.traits().hidden);
     KvCache cross;
     if (!source_offsets_.empty()) {
         const std::int64_t begin = source_offsets_[range.first];
@@ -89,14 +89,36 @@ void GenerationState::feed(SequenceRange range, const Matrix& last) {
     for (std::size_t b = 0; b < range.count; ++b) {
         last_rows.push_back(static_cast<std::int32_t>(rows.begin(static_cast<std::int64_t>(b) + 1) - 1));
     }
-    backend_.gather_rows({.source = hidden, .out = last, .rows = work().upload(last_rows)});
+    backend_->gather_rows({.source = hidden, .out = last, .rows = work().upload(last_rows)});
 }
 
-Matrix GenerationState::step(const StepInput& input) {
+void GenerationState::step(const StepInput& input) {
     arena_.reset_to(scratch_);
+    logits_.reset();
     pass_.prepare(work(), input, capacity_, source_offsets_);
-    const Matrix hidden = decoder_.advance(work(), pass_, static_cast<std::int64_t>(input.tokens.size()));
-    return decoder_.logits(work(), hidden);
+    hidden_ = decoder_.advance(work(), pass_, static_cast<std::int64_t>(input.tokens.size()));
+}
+
+Matrix GenerationState::logits() {
+    if (!logits_) logits_ = decoder_.logits(work(), hidden_);
+    return *logits_;
+}
+
+void GenerationState::top_k(const TopTokens& out) {
+    if (logits_ || !backend_->projects_top_k()) {
+        backend_->top_k(
+            {.logits = logits(), .k = out.k, .values = out.values, .ids = out.ids, .log_sum_exp = out.log_sum_exp});
+        return;
+    }
+    const ArenaScope scope(arena_);
+    const Projection projected = decoder_.projection(work(), hidden_);
+    backend_->project_top_k({.x = projected.x,
+                             .weight = projected.output.weight,
+                             .bias = projected.output.bias,
+                             .k = out.k,
+                             .values = out.values,
+                             .ids = out.ids,
+                             .log_sum_exp = out.log_sum_exp});
 }
 
 }  // namespace lrengine

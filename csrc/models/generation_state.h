@@ -1,6 +1,8 @@
 // The caches of one batch and the scratch of its steps.
 #pragma once
 
+#include <memory>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -14,27 +16,31 @@ namespace lrengine {
 class GenerationState final : public DecodeState {
 public:
     // Inputs have been checked and are copied.
-    GenerationState(const SequenceDecoder& decoder, Backend& backend, std::span<const GenerationSource> sources,
-                    std::int64_t rows_per_source, std::int64_t max_new_tokens);
+    GenerationState(const SequenceDecoder& decoder, std::shared_ptr<Backend> backend,
+                    std::span<const GenerationSource> sources, std::int64_t rows_per_source,
+                    std::int64_t max_new_tokens);
 
-    Matrix prefill() override;
+    void prefill() override;
     std::int64_t prefill_length(std::int64_t source) const override {
         return lengths_[static_cast<std::size_t>(source)];
     }
-    Matrix step(const StepInput& input) override;
+    void step(const StepInput& input) override;
     std::int64_t capacity() const override { return capacity_; }
+    Matrix logits() override;
+    void top_k(const TopTokens& out) override;
+    Backend& backend() override { return *backend_; }
 
 private:
     struct Tokens {
         std::vector<std::int32_t> source, prompt, forced;
     };
 
-    Workspace work() { return {backend_, arena_}; }
+    Workspace work() { return {*backend_, arena_}; }
     // Feeds some of the sources; their last rows' states go to `last`.
     void feed(SequenceRange range, const Matrix& last);
 
     const SequenceDecoder& decoder_;
-    Backend& backend_;
+    std::shared_ptr<Backend> backend_;
     Arena arena_;
     std::vector<Tokens> tokens_;
     std::vector<std::int64_t> lengths_;  // rows of each source after prefill
@@ -45,6 +51,8 @@ private:
     KvCache cache_, cross_;
     Arena::Mark scratch_;
     StepPass pass_;
+    Matrix hidden_;                 // states of the last call's rows
+    std::optional<Matrix> logits_;  // made when asked for
 };
 
 }  // namespace lrengine

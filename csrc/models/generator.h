@@ -11,6 +11,8 @@
 
 namespace lrengine {
 
+class Backend;
+
 // One source to continue. `forced` are target tokens fed before the first choice: SWCM: decoder start + the user's
 // prefix; fusion: the user's prefix (may be empty) after the prompt. `prompt`: fusion only, LLM ids after the end
 // boundary.
@@ -30,19 +32,34 @@ struct StepInput {
                                             // empty: every position in the row's own slot
 };
 
+// Where the k likeliest tokens of M rows go, in backend memory: as TopKArgs has them.
+struct TopTokens {
+    std::int64_t k = 1;
+    Matrix values;
+    std::int32_t* ids = nullptr;
+    float* log_sum_exp = nullptr;
+};
+
 // Caches of one batch. Not thread-safe.
 class DecodeState {
 public:
     virtual ~DecodeState() = default;
 
-    // Encodes the sources and feeds prompt and forced tokens; source b's cache is in slot b * rows_per_source.
-    // Returns logits [B, V] after the last fed token; valid until the next call.
-    virtual Matrix prefill() = 0;
+    // Encodes the sources and feeds prompt and forced tokens; source b's cache is in slot b * rows_per_source. Its rows
+    // are the sources, each after its last fed token.
+    virtual void prefill() = 0;
     // Cache positions that source b takes after prefill (what StepInput::lengths starts from); known before prefill().
     virtual std::int64_t prefill_length(std::int64_t source) const = 0;
-    // Logits [M, V]; valid until the next call.
-    virtual Matrix step(const StepInput& input) = 0;
+    // Feeds a token a row; its rows are the input's.
+    virtual void step(const StepInput& input) = 0;
     virtual std::int64_t capacity() const = 0;
+
+    // What follows the rows of the last prefill() or step(). Logits [M, V], float32 in backend memory, valid until the
+    // next step; or only the likeliest tokens of each row, without keeping logits where the device can do so.
+    virtual Matrix logits() = 0;
+    virtual void top_k(const TopTokens& out) = 0;
+    // Where the rows are computed.
+    virtual Backend& backend() = 0;
 };
 
 class Generator {

@@ -55,7 +55,7 @@ void LatentMapper::run(const Workspace& work, const Matrix& fused, const Packing
     const Seen seen = Seen::of(work, sources, latents_.rows);
     std::vector<std::int32_t> ids;
     for (std::int64_t m = 0; m < seen.latents.rows(); ++m) ids.push_back(static_cast<std::int32_t>(m % latents_.rows));
-    const Matrix x = work.matrix(seen.latents.rows(), latents_.cols);
+    const Matrix x = work.residual(seen.latents.rows(), latents_.cols);
     work.backend.embedding({.ids = work.upload(ids), .word = latents_, .position = {}, .type = {}, .out = x});
     for (const LatentLayer& layer : layers_) run_layer(work, layer, fused, seen, x);
     work.backend.linear(product(x, out_, out));

@@ -99,13 +99,10 @@ void Llm::attend(const Workspace& work, const DecoderPass& pass, std::size_t lay
     work.backend.linear(product(mixed, weights.attention.out, x, x));
 }
 
-Matrix Llm::logits(const Workspace& work, const Matrix& hidden) const {
-    const Matrix out = work.matrix(hidden.rows, config_.vocab);
-    const ArenaScope scope(work.arena);
+Matrix Llm::normalized(const Workspace& work, const Matrix& hidden) const {
     const Matrix normed = work.matrix(hidden.rows, hidden.cols);
     normalize(work.backend, hidden, final_norm_, normed);
-    work.backend.linear(product(normed, output_, out));
-    return out;
+    return normed;
 }
 
 }  // namespace lrengine

@@ -28,8 +28,9 @@ public:
     void embed(const Workspace& work, const std::int32_t* tokens, const Matrix& out) const;
     // All layers, in place: embeddings x [M, E] become the states before the final norm.
     void run(const Workspace& work, const DecoderPass& pass, const Matrix& x) const;
-    // Final norm and output projection: [M, V] in the arena's current scope.
-    Matrix logits(const Workspace& work, const Matrix& hidden) const;
+    // The final norm of states [M, E], in the arena's current scope: what output() is applied to.
+    Matrix normalized(const Workspace& work, const Matrix& hidden) const;
+    const Dense& output() const { return output_; }
 
 private:
     LlmLayer load_layer(WeightLoader& loader, std::int64_t index) const;

@@ -76,7 +76,7 @@ Matrix Mixer::layer_weights(const Workspace& work, std::span<const Matrix> state
 
 Mixer::Mixed Mixer::mix(const Workspace& work, std::span<const Matrix> states) const {
     const Matrix& last = states.back();
-    const Mixed mixed{work.matrix(last.rows, last.cols), work.matrix(last.rows, layers_)};
+    const Mixed mixed{work.residual(last.rows, last.cols), work.floats(last.rows, layers_)};
     if (last.rows == 0) return mixed;
     const ArenaScope scope(work.arena);
     work.backend.layer_mix({.states = states.data(),
@@ -90,9 +90,9 @@ Mixer::Mixed Mixer::mix(const Workspace& work, std::span<const Matrix> states) c
 // x = LN1(c + Wo (Wv z + bv) + bo); x = LN2(x + W2 relu(W1 x + b1) + b2); logits = W x + b.
 Matrix Mixer::token_logits(const Workspace& work, std::span<const Matrix> states) const {
     const Matrix& last = states.back();
-    const Matrix logits = work.matrix(last.rows, layers_);
+    const Matrix logits = work.floats(last.rows, layers_);
     const ArenaScope scope(work.arena);
-    const Matrix z = work.matrix(last.rows, last.cols), x = work.matrix(last.rows, last.cols);
+    const Matrix z = work.matrix(last.rows, last.cols), x = work.residual(last.rows, last.cols);
     work.backend.mixer_attention({.states = states.data(),
                                   .layers = layers_,
                                   .key = attention_.key,

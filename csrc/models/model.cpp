@@ -35,6 +35,19 @@ void check_quantization(const ModelConfig& config, const Checkpoint& checkpoint)
     }
 }
 
+// The element type of the largest matrix.
+DType main_dtype(const Checkpoint& checkpoint) {
+    std::size_t largest = 0;
+    DType dtype = DType::kFloat32;
+    for (const std::string& name : checkpoint.names()) {
+        const TensorRecord& record = *checkpoint.find(name);
+        if (record.shape.size() != 2 || record.bytes <= largest) continue;
+        largest = record.bytes;
+        dtype = record.dtype;
+    }
+    return dtype;
+}
+
 }  // namespace
 
 std::unique_ptr<Model> load_model(const std::filesystem::path& directory, std::shared_ptr<Backend> backend,
@@ -42,6 +55,7 @@ std::unique_ptr<Model> load_model(const std::filesystem::path& directory, std::s
     ModelConfig config = read_config(directory);
     auto files = std::make_unique<ModelFiles>(std::move(config), Checkpoint::open(directory), std::move(backend));
     check_quantization(files->config, files->checkpoint);
+    files->backend->expect_weights(dtype.value_or(main_dtype(files->checkpoint)));
     WeightLoader loader(files->checkpoint, *files->backend, files->storage, dtype);
     std::unique_ptr<Model> model = make_model(std::move(files), loader);
     loader.check_all_used();

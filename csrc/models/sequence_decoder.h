@@ -14,6 +14,12 @@ struct FedSequence {
     TokenSpan source, prompt, tokens;
 };
 
+// logits = x W^T + b
+struct Projection {
+    Matrix x;  // [M, D]
+    Dense output;
+};
+
 struct DecoderTraits {
     std::int64_t layers = 0;
     std::int64_t key_width = 0;    // Hkv * d of the caches
@@ -50,8 +56,17 @@ public:
                       const Matrix& hidden) const = 0;
     // One token a row: states [M, hidden] in the arena's current scope.
     virtual Matrix advance(const Workspace& work, const StepPass& pass, std::int64_t rows) const = 0;
-    // Logits [M, V] of states [M, hidden], in the arena's current scope.
-    virtual Matrix logits(const Workspace& work, const Matrix& hidden) const = 0;
+    // What the logits of states [M, hidden] are the product of; scratch in the arena's current scope.
+    virtual Projection projection(const Workspace& work, const Matrix& hidden) const = 0;
+
+    // Logits [M, V] in float32, in the arena's current scope.
+    Matrix logits(const Workspace& work, const Matrix& hidden) const {
+        const Matrix out = work.floats(hidden.rows, traits().vocab);
+        const ArenaScope scope(work.arena);
+        const Projection projected = projection(work, hidden);
+        work.backend.linear(product(projected.x, projected.output, out));
+        return out;
+    }
 };
 
 }  // namespace lrengine

@@ -47,7 +47,7 @@ std::vector<ScoredSequence> sequences_to_score(std::span<const GenerationSource>
 Matrix run_sequences(const Workspace& work, std::span<const ScoredSequence> sequences, const PackedRows& rows,
                      const SequenceDecoder& decoder) {
     const DecoderTraits& traits = decoder.traits();
-    const Matrix hidden = work.matrix(rows.rows(), traits.hidden);
+    const Matrix hidden = work.residual(rows.rows(), traits.hidden);
     const ArenaScope scope(work.arena);
     std::vector<FedSequence> fed;
     std::int64_t source_rows = 0;
@@ -69,7 +69,7 @@ std::vector<float> predict(const Workspace& work, const Matrix& hidden, std::spa
     for (std::size_t first = 0; first < rows.size(); first += static_cast<std::size_t>(fit)) {
         const ArenaScope scope(work.arena);
         const std::size_t count = std::min(rows.size() - first, static_cast<std::size_t>(fit));
-        const Matrix states = work.matrix(static_cast<std::int64_t>(count), hidden.cols);
+        const Matrix states = work.residual(static_cast<std::int64_t>(count), hidden.cols);
         work.backend.gather_rows({.source = hidden, .out = states, .rows = work.upload(rows.subspan(first, count))});
         auto* log_probs = work.arena.array<float>(static_cast<std::int64_t>(count));
         work.backend.token_log_prob({.logits = decoder.logits(work, states),
@@ -117,14 +117,16 @@ std::unique_ptr<DecodeState> SequenceGenerator::begin(std::span<const Generation
              "the number of new tokens must be 0 to 2147483647, found " + std::to_string(max_new_tokens));
     }
     check_generation(sources, decoder_);
-    return std::make_unique<GenerationState>(decoder_, backend_, sources, rows_per_source, max_new_tokens);
+    return std::make_unique<GenerationState>(decoder_, session_backend(backend_), sources, rows_per_source,
+                                             max_new_tokens);
 }
 
 std::vector<std::vector<float>> SequenceGenerator::score(std::span<const GenerationSource> sources,
                                                          std::span<const TokenSpan> targets) const {
     check_targets(sources, targets, decoder_);
-    Arena arena(backend_);
-    const Workspace work{backend_, arena};
+    const std::shared_ptr<Backend> backend = session_backend(backend_);
+    Arena arena(*backend);
+    const Workspace work{*backend, arena};
     std::vector<std::vector<float>> scores(sources.size());
     const std::vector<ScoredSequence> sequences = sequences_to_score(sources, targets, decoder_);
     std::vector<std::int64_t> costs;

@@ -9,10 +9,11 @@
 
 namespace lrengine {
 
-// Borrows the decoder and the backend; the model that owns it outlives it.
+// Borrows the decoder; the model that owns it outlives it.
 class SequenceGenerator final : public Generator {
 public:
-    SequenceGenerator(const SequenceDecoder& decoder, Backend& backend) : decoder_(decoder), backend_(backend) {}
+    SequenceGenerator(const SequenceDecoder& decoder, std::shared_ptr<Backend> backend)
+        : decoder_(decoder), backend_(std::move(backend)) {}
 
     std::int64_t vocab_size() const override { return decoder_.traits().vocab; }
     std::int64_t max_length() const override { return decoder_.traits().longest_row(); }
@@ -25,7 +26,7 @@ public:
 
 private:
     const SequenceDecoder& decoder_;
-    Backend& backend_;
+    std::shared_ptr<Backend> backend_;
 };
 
 }  // namespace lrengine

@@ -76,16 +76,10 @@ void SwcmDecoder::project_sources(const Workspace& work, std::span<const TokenSp
 }
 
 Matrix SwcmDecoder::advance(const Workspace& work, const StepPass& pass, std::int64_t rows) const {
-    const Matrix x = work.matrix(rows, traits_.hidden);
+    const Matrix x = work.residual(rows, traits_.hidden);
     embed(work, pass.tokens, pass.positions, x);
     run(work, pass, x);
     return x;
-}
-
-Matrix SwcmDecoder::logits(const Workspace& work, const Matrix& hidden) const {
-    const Matrix out = work.matrix(hidden.rows, traits_.vocab);
-    work.backend.linear(product(hidden, output_, out));
-    return out;
 }
 
 void SwcmDecoder::embed(const Workspace& work, const std::int32_t* tokens, const std::int32_t* positions,

@@ -32,7 +32,7 @@ public:
               const KvCache* cache, std::span<const std::int64_t> cache_begin, const KvCache& cross,
               const Matrix& hidden) const override;
     Matrix advance(const Workspace& work, const StepPass& pass, std::int64_t rows) const override;
-    Matrix logits(const Workspace& work, const Matrix& hidden) const override;
+    Projection projection(const Workspace&, const Matrix& hidden) const override { return {hidden, output_}; }
 
     const SwcmLayer& layer(std::size_t index) const { return layers_[index]; }
 

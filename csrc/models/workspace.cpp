@@ -30,8 +30,8 @@ float element_to_float(const char* data, std::size_t index, DType dtype) {
 
 }  // namespace
 
-Matrix Workspace::matrix(std::int64_t rows, std::int64_t cols) const {
-    Matrix result = arena.matrix(std::max<std::int64_t>(rows, 1), cols, backend.activation_dtype());
+Matrix Workspace::make(std::int64_t rows, std::int64_t cols, DType dtype) const {
+    Matrix result = arena.matrix(std::max<std::int64_t>(rows, 1), cols, dtype);
     result.rows = rows;
     return result;
 }

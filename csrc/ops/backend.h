@@ -25,9 +25,17 @@ class Backend {
 public:
     virtual ~Backend() = default;
 
-    virtual std::string device() const = 0;         // "cpu", "cuda:0"
-    virtual DType activation_dtype() const = 0;     // element type of Matrix activations
-    virtual bool shares_host_memory() const = 0;    // mapped files can be used as weights in place
+    virtual std::string device() const = 0;      // "cpu", "cuda:0"
+    virtual DType activation_dtype() const = 0;  // of what products read and caches hold
+    // Of the residual stream, norms and states of layers: sums over many layers, which 16 bits would spoil (and in
+    // float16, overflow: mT5's reach 1e5).
+    virtual DType residual_dtype() const { return DType::kFloat32; }
+    virtual bool shares_host_memory() const = 0;  // mapped files can be used as weights in place
+    // A backend on the same device for one session, which runs beside other sessions; weights made through this one
+    // serve it. Null: this object serves all sessions itself.
+    virtual std::shared_ptr<Backend> fork() { return nullptr; }
+    // Told once, before weights are made, what the matrices of the model are stored as.
+    virtual void expect_weights(DType) {}
     virtual void* allocate(std::size_t bytes) = 0;  // 64-byte aligned; Error(kOutOfMemory)
     virtual void deallocate(void* memory) noexcept = 0;
     virtual void copy_to_device(void* destination, const void* source, std::size_t bytes) = 0;
@@ -51,8 +59,15 @@ public:
     virtual void top_k(const TopKArgs& args) = 0;
     virtual void token_log_prob(const TokenLogProbArgs& args) = 0;
 
+    // Whether project_top_k() is there; elsewhere the same is linear() and top_k().
+    virtual bool projects_top_k() const { return false; }
+    virtual void project_top_k(const ProjectTopKArgs& args);
+
     void linear(const LinearArgs& product) { linear(std::span(&product, 1)); }
 };
+
+// The backend of a new session: a fork, or the backend itself.
+std::shared_ptr<Backend> session_backend(const std::shared_ptr<Backend>& backend);
 
 // threads = 0: as many as the process may use. Instruction set chosen at run time; LRENGINE_ISA=portable|avx2|avx512 in
 // the environment lowers it (tests run all of them).

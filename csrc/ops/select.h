@@ -16,6 +16,18 @@ struct TopKArgs {
     float* log_sum_exp = nullptr;
 };
 
+// The k likeliest tokens of x W^T + bias and its log-sum-exp, as TopKArgs, without keeping logits where the device can
+// do so. x [M, K], weight [V, K], bias [V] or null.
+struct ProjectTopKArgs {
+    Matrix x;
+    Weight weight;
+    Vector bias;
+    std::int64_t k = 1;
+    Matrix values;
+    std::int32_t* ids = nullptr;
+    float* log_sum_exp = nullptr;
+};
+
 // log_probs[m] = logits[m, ids[m]] - log_sum_exp(logits[m]); M rows.
 struct TokenLogProbArgs {
     Matrix logits;

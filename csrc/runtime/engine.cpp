@@ -64,8 +64,7 @@ std::unique_ptr<Session> Engine::start(const std::vector<Input>& inputs, Generat
     const std::vector<Ids> forced = forced_tokens(inputs);
     const auto sources = sources_of(inputs, forced);
     std::vector<std::int32_t> end_tokens(config().tokens.eos.begin(), config().tokens.eos.end());
-    auto search =
-        start_search(generator(), *backend_, {sources, std::move(options), std::move(end_tokens), std::move(stop)});
+    auto search = start_search(generator(), {sources, std::move(options), std::move(end_tokens), std::move(stop)});
     return std::make_unique<Session>(shared_from_this(), std::move(search));
 }
 

@@ -93,21 +93,21 @@ public:
         cache_.assign(slots, Ids(static_cast<std::size_t>(capacity_), -1));
     }
 
-    lrengine::Matrix prefill() override {
+    void prefill() override {
         std::vector<std::vector<float>> rows;
         for (std::size_t source = 0; source < sources_.size(); ++source) {
             Ids& slot = cache_[source * static_cast<std::size_t>(rows_per_source_)];
             std::copy(forced_[source].begin(), forced_[source].end(), slot.begin());
             rows.push_back(logits_after(sources_[source], forced_[source], vocab_));
         }
-        return matrix(rows);
+        keep(rows);
     }
 
     std::int64_t prefill_length(std::int64_t source) const override {
         return static_cast<std::int64_t>(forced_[static_cast<std::size_t>(source)].size());
     }
 
-    lrengine::Matrix step(const lrengine::StepInput& input) override {
+    void step(const lrengine::StepInput& input) override {
         fed_rows.push_back(input.tokens.size());
         std::vector<std::vector<float>> rows;
         for (std::size_t row = 0; row < input.tokens.size(); ++row) {
@@ -124,23 +124,32 @@ public:
             }
             rows.push_back(logits_after(sources_.at(static_cast<std::size_t>(input.sources[row])), history, vocab_));
         }
-        return matrix(rows);
+        keep(rows);
     }
 
     std::int64_t capacity() const override { return capacity_; }
+    lrengine::Matrix logits() override {
+        return {logits_.data(), lrengine::DType::kFloat32, static_cast<std::int64_t>(logits_.size()) / vocab_, vocab_,
+                vocab_};
+    }
+    void top_k(const lrengine::TopTokens& out) override {
+        backend_.top_k(
+            {.logits = logits(), .k = out.k, .values = out.values, .ids = out.ids, .log_sum_exp = out.log_sum_exp});
+    }
+    lrengine::Backend& backend() override { return backend_; }
 
     static inline std::vector<std::size_t> fed_rows;  // rows of every step since a test cleared it
 
 private:
-    lrengine::Matrix matrix(const std::vector<std::vector<float>>& rows) {
+    void keep(const std::vector<std::vector<float>>& rows) {
         logits_.clear();
         for (const auto& row : rows) logits_.insert(logits_.end(), row.begin(), row.end());
-        return {logits_.data(), lrengine::DType::kFloat32, static_cast<std::int64_t>(rows.size()), vocab_, vocab_};
     }
 
     std::int64_t vocab_, capacity_ = 0, rows_per_source_ = 1;
     std::vector<Ids> sources_, forced_, cache_;
     std::vector<float> logits_;
+    HostBackend backend_;
 };
 
 class FakeGenerator : public lrengine::Generator {
@@ -170,19 +179,17 @@ struct Batch {
 
     explicit Batch(std::vector<Ids> ids) : sources(std::move(ids)), forced(sources.size(), Ids{0}) {}
 
-    std::unique_ptr<lrengine::Search> start(const FakeGenerator& generator, lrengine::Backend& backend,
-                                            const lrengine::GenerationOptions& options, Ids end_tokens,
-                                            lrengine::StopHook stop = {}) const {
+    std::unique_ptr<lrengine::Search> start(const FakeGenerator& generator, const lrengine::GenerationOptions& options,
+                                            Ids end_tokens, lrengine::StopHook stop = {}) const {
         std::vector<lrengine::GenerationSource> views;
         for (std::size_t i = 0; i < sources.size(); ++i) views.push_back({sources[i], {}, forced[i]});
-        return lrengine::start_search(generator, backend, {views, options, std::move(end_tokens), std::move(stop)});
+        return lrengine::start_search(generator, {views, options, std::move(end_tokens), std::move(stop)});
     }
 
     std::vector<std::vector<lrengine::Hypothesis>> run(std::int64_t vocab, const lrengine::GenerationOptions& options,
                                                        Ids end_tokens, lrengine::StopHook stop = {}) const {
         const FakeGenerator generator(vocab);
-        HostBackend backend;
-        auto search = start(generator, backend, options, std::move(end_tokens), std::move(stop));
+        auto search = start(generator, options, std::move(end_tokens), std::move(stop));
         while (!search->done()) search->step();
         return search->results();
     }

@@ -226,10 +226,9 @@ TEST(an_exception_in_the_stop_hook_reaches_the_caller) {
 
 TEST(a_cancelled_search_gives_what_it_has) {
     const fakes::FakeGenerator generator(kVocab);
-    fakes::HostBackend backend;
     for (const std::int64_t beams : {1, 3}) {
         const Batch batch(Sources{Ids{1}});
-        auto search = batch.start(generator, backend, with_beams(beams, 20), {});
+        auto search = batch.start(generator, with_beams(beams, 20), {});
         for (int i = 0; i < 4; ++i) search->step();
         search->cancel();
         search->cancel();
@@ -238,7 +237,7 @@ TEST(a_cancelled_search_gives_what_it_has) {
         CHECK_EQUAL(search->results()[0].size(), static_cast<std::size_t>(beams));
         CHECK_EQUAL(search->results()[0][0].tokens.size(), 4u);
         CHECK(search->results()[0][0].finish_reason == FinishReason::kCancelled);
-        auto unstarted = batch.start(generator, backend, with_beams(beams, 20), {});
+        auto unstarted = batch.start(generator, with_beams(beams, 20), {});
         unstarted->cancel();
         unstarted->step();
         CHECK(unstarted->results()[0][0].tokens.empty());
@@ -247,11 +246,10 @@ TEST(a_cancelled_search_gives_what_it_has) {
 
 TEST(rows_end_where_the_models_positions_do) {
     const fakes::FakeGenerator generator(kVocab, 6);
-    fakes::HostBackend backend;
     Batch batch({{1}, {2}});
     batch.forced[0] = {0, 1, 1, 1};
     for (const std::int64_t beams : {1, 3}) {
-        auto search = batch.start(generator, backend, with_beams(beams, 50), {});
+        auto search = batch.start(generator, with_beams(beams, 50), {});
         while (!search->done()) search->step();
         for (const std::size_t source : {0u, 1u}) {
             const Hypothesis found = search->results()[source][0];

@@ -47,12 +47,12 @@ void for_each_family(const std::function<void(const Family&, const Model&)>& bod
 // Logits before each of `tokens` and after the last: prefill, then one step a token, at batch 1.
 std::vector<std::vector<float>> decode(const Model& model, const GenerationSource& source, const Ids& tokens) {
     const auto state = model.generator()->begin({&source, 1}, 1, static_cast<std::int64_t>(tokens.size()) + 1);
-    std::vector<std::vector<float>> logits{tiny::row(state->prefill(), 0)};
+    std::vector<std::vector<float>> logits{tiny::row(tiny::prefill(*state), 0)};
     auto length = static_cast<std::int32_t>(state->prefill_length(0));
     const Ids zero{0};
     for (const std::int32_t token : tokens) {
         const Ids tokens_now{token}, lengths{length++};
-        logits.push_back(tiny::row(state->step({tokens_now, zero, zero, lengths, {}}), 0));
+        logits.push_back(tiny::row(tiny::step(*state, {tokens_now, zero, zero, lengths, {}}), 0));
     }
     return logits;
 }
@@ -88,7 +88,7 @@ TEST(a_row_does_not_depend_on_its_batch) {
         for (std::size_t b = 0; b < kRows; ++b) batch.push_back({sources[b], family.prompt, forced[b]});
         const auto state = model.generator()->begin(batch, 2, 4);
         std::vector<std::vector<float>> first, second;
-        const Matrix prefill = state->prefill();
+        const Matrix prefill = tiny::prefill(*state);
         Ids tokens, slots, rows, lengths;
         for (std::size_t b = 0; b < kRows; ++b) {
             const auto index = static_cast<std::int32_t>(b);
@@ -98,7 +98,7 @@ TEST(a_row_does_not_depend_on_its_batch) {
             rows.push_back(index);
             lengths.push_back(static_cast<std::int32_t>(state->prefill_length(index)));
         }
-        const Matrix step = state->step({tokens, slots, rows, lengths, {}});
+        const Matrix step = tiny::step(*state, {tokens, slots, rows, lengths, {}});
         for (std::size_t b = 0; b < kRows; ++b) second.push_back(tiny::row(step, static_cast<std::int64_t>(b)));
         for (std::size_t b = 0; b < kRows; ++b) {
             const auto alone = decode(model, batch[b], {tokens[b]});
@@ -124,7 +124,7 @@ TEST(a_history_table_stands_for_copied_caches) {
         history[capacity + static_cast<std::size_t>(start) + 2] = 1;
         const Ids slots{0, 1}, both{0, 0}, next{start + 1, start + 1}, after{start + 2, start + 2};
         state->step({Ids{7, 8}, slots, both, next, history});
-        const Matrix logits = state->step({Ids{9, 10}, slots, both, after, history});
+        const Matrix logits = tiny::step(*state, {Ids{9, 10}, slots, both, after, history});
         CHECK(tiny::row(logits, 0) == decode(model, sources[0], {6, 7, 9}).back());
         CHECK(tiny::row(logits, 1) == decode(model, sources[0], {6, 8, 10}).back());
     });
@@ -135,9 +135,9 @@ TEST(prefilling_again_starts_over) {
         const Ids source = tiny::some_ids(4, 8);
         const std::vector<GenerationSource> sources = tiny::one(source, family.prompt, family.forced);
         const auto state = model.generator()->begin(sources, 1, 3);
-        const auto first = tiny::row(state->prefill(), 0);
+        const auto first = tiny::row(tiny::prefill(*state), 0);
         state->step({Ids{6}, Ids{0}, Ids{0}, Ids{static_cast<std::int32_t>(state->prefill_length(0))}, {}});
-        CHECK(tiny::row(state->prefill(), 0) == first);
+        CHECK(tiny::row(tiny::prefill(*state), 0) == first);
     });
 }
 

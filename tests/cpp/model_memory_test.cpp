@@ -24,7 +24,8 @@ TEST(nothing_is_allocated_after_the_first_step) {
             const Ids tokens{4, 5, 6}, slots{0, 1, 2}, all{0, 0, 0}, lengths{length, length, length};
             const auto first = [&](const Ids& values) { return std::span(values).first(rows); };
             const auto table = std::span(history).first(rows * static_cast<std::size_t>(state->capacity()));
-            const void* logits = state->step({first(tokens), first(slots), first(all), first(lengths), table}).data;
+            const void* logits =
+                tiny::step(*state, {first(tokens), first(slots), first(all), first(lengths), table}).data;
             ++length;
             return logits;
         };

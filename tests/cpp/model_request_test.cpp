@@ -69,7 +69,7 @@ TEST(a_prefix_that_fills_the_positions_still_predicts_a_token) {
     const auto sources = tiny::one(source, {}, full);
     const auto state = model->generator()->begin(sources, 1, 4);
     CHECK_EQUAL(state->capacity(), 35);
-    const std::vector<float> logits = tiny::row(state->prefill(), 0);
+    const std::vector<float> logits = tiny::row(tiny::prefill(*state), 0);
     CHECK(std::abs(tiny::log_prob(logits, 9) - model->generator()->score(sources, Spans{next})[0][0]) < 1e-5);
     CHECK_ERROR(model->generator()->begin(tiny::one(source, {}, longer), 1, 4), ErrorCode::kInvalidArgument,
                 "needs 36 positions");

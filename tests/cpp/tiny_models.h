@@ -235,6 +235,17 @@ inline std::vector<lrengine::GenerationSource> one(const Ids& source, const Ids&
     return {{source, prompt, forced}};
 }
 
+// Logits after the state's sources, and after one step.
+inline lrengine::Matrix prefill(lrengine::DecodeState& state) {
+    state.prefill();
+    return state.logits();
+}
+
+inline lrengine::Matrix step(lrengine::DecodeState& state, const lrengine::StepInput& input) {
+    state.step(input);
+    return state.logits();
+}
+
 // Row m of logits on a backend that shares the host's memory.
 inline std::vector<float> row(const lrengine::Matrix& logits, std::int64_t m) {
     const float* values = logits.row<float>(m);
