@@ -10,24 +10,25 @@ namespace lrengine {
 LogitsReader::LogitsReader(DecodeState& state, std::int64_t rows, std::int64_t vocab, std::int64_t k, bool whole_rows)
     : state_(state),
       arena_(state.backend()),
+      rows_(rows),
       k_(std::min(k, vocab)),
       whole_rows_(whole_rows),
-      device_(arena_.array<float>(static_cast<std::int64_t>(words(rows, k_)))),
-      host_(words(rows, k_)),
-      ids_(static_cast<std::size_t>(rows * k_)) {}
-
-void LogitsReader::read(std::int64_t rows) {
-    rows_ = rows;
-    if (whole_rows_) logits_ = state_.logits();
+      device_(arena_.array<float>(rows * (1 + 2 * k_))),
+      host_(static_cast<std::size_t>(rows * (1 + 2 * k_))),
+      ids_(static_cast<std::size_t>(rows * k_)) {
     float* values = device_ + rows;
-    float* ids = values + rows * k_;
-    state_.top_k({.k = k_,
+    state.select({.whole_rows = whole_rows,
+                  .k = k_,
                   .values = {values, DType::kFloat32, rows, k_, k_},
-                  .ids = reinterpret_cast<std::int32_t*>(ids),
+                  .ids = reinterpret_cast<std::int32_t*>(values + rows * k_),
                   .log_sum_exp = device_});
-    state_.backend().copy_to_host(host_.data(), device_, words(rows, k_) * sizeof(float));
-    std::memcpy(ids_.data(), host_.data() + rows * (1 + k_), static_cast<std::size_t>(rows * k_) * sizeof(float));
-    require_finite(std::span(host_).first(static_cast<std::size_t>(rows)), "logits");
+}
+
+void LogitsReader::read(std::int64_t count) {
+    state_.backend().copy_to_host(host_.data(), device_, host_.size() * sizeof(float));
+    std::memcpy(ids_.data(), host_.data() + rows_ * (1 + k_), ids_.size() * sizeof(std::int32_t));
+    require_finite(std::span(host_).first(static_cast<std::size_t>(count)), "logits");
+    if (whole_rows_) logits_ = state_.logits();
 }
 
 std::span<const float> LogitsReader::values(std::int64_t row) const {

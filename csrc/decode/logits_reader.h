@@ -17,9 +17,9 @@ public:
     // called.
     LogitsReader(DecodeState& state, std::int64_t rows, std::int64_t vocab, std::int64_t k, bool whole_rows);
 
-    // Takes what follows the state's M <= rows rows. Throws Error(kModelFile) when a row holds NaN or +inf, which
-    // weights of a float32 model overflowing give.
-    void read(std::int64_t rows);
+    // Takes what the state's last call, of `count` rows, selected. Throws Error(kModelFile) when a row holds NaN or
+    // +inf, which weights of a float32 model overflowing give.
+    void read(std::int64_t count);
 
     std::span<const float> values(std::int64_t row) const;  // falling order; ties: the smaller id first
     std::span<const std::int32_t> ids(std::int64_t row) const;
@@ -31,18 +31,14 @@ public:
     std::size_t scratch_bytes() const { return arena_.reserved_bytes(); }
 
 private:
-    // On the device and on the host: log-sum-exp of R rows, then values and ids [R, k], for one copy.
-    static std::size_t words(std::int64_t rows, std::int64_t k) { return static_cast<std::size_t>(rows * (1 + 2 * k)); }
-
     DecodeState& state_;
     Arena arena_;
-    std::int64_t k_;
+    std::int64_t rows_, k_;
     bool whole_rows_;
-    float* device_;
-    std::vector<float> host_;
-    std::int64_t rows_ = 0;
-    Matrix logits_;
+    float* device_;            // log-sum-exp [R], then values [R, k] and ids [R, k]: one copy brings all
+    std::vector<float> host_;  // the same
     std::vector<std::int32_t> ids_;
+    Matrix logits_;
 };
 
 }  // namespace lrengine

@@ -57,15 +57,15 @@ GenerationState::GenerationState(const SequenceDecoder& decoder, std::shared_ptr
 
 void GenerationState::prefill() {
     arena_.reset_to(scratch_);
-    logits_.reset();
     std::vector<std::int64_t> costs;
     for (std::size_t b = 0; b < tokens_.size(); ++b) {
         costs.push_back(lengths_[b] + static_cast<std::int64_t>(tokens_[b].source.size()));
     }
-    hidden_ = work().residual(static_cast<std::int64_t>(tokens_.size()), decoder_.traits().hidden);
+    rows_ = {work().residual(static_cast<std::int64_t>(tokens_.size()), decoder_.traits().hidden), std::nullopt};
     for (const SequenceRange range : split_batch(costs)) {
-        feed(range, hidden_.slice(static_cast<std::int64_t>(range.first), static_cast<std::int64_t>(range.count)));
+        feed(range, rows_.hidden.slice(static_cast<std::int64_t>(range.first), static_cast<std::int64_t>(range.count)));
     }
+    select_from(rows_);
 }
 
 void GenerationState::feed(SequenceRange range, const Matrix& last) {
@@ -94,31 +94,44 @@ void GenerationState::feed(SequenceRange range, const Matrix& last) {
 
 void GenerationState::step(const StepInput& input) {
     arena_.reset_to(scratch_);
-    logits_.reset();
     pass_.prepare(work(), input, capacity_, source_offsets_);
-    hidden_ = decoder_.advance(work(), pass_, static_cast<std::int64_t>(input.tokens.size()));
+    const auto rows = static_cast<std::int64_t>(input.tokens.size());
+    Repeated& repeated = repeated_[rows];
+    // The arena gives the same requests the same memory, so a step of as many rows makes the same calls.
+    backend_->repeat(static_cast<std::uint64_t>(rows), [&] {
+        repeated.rows = {decoder_.advance(work(), pass_, rows), std::nullopt};
+        select_from(repeated.rows);
+        repeated.end = arena_.mark();
+    });
+    rows_ = repeated.rows;
+    arena_.reset_to(repeated.end);
 }
 
-Matrix GenerationState::logits() {
-    if (!logits_) logits_ = decoder_.logits(work(), hidden_);
-    return *logits_;
-}
-
-void GenerationState::top_k(const TopTokens& out) {
-    if (logits_ || !backend_->projects_top_k()) {
+void GenerationState::select_from(Rows& rows) {
+    if (!selection_) return;
+    const TopTokens& out = *selection_;
+    Matrix values = out.values;
+    values.rows = rows.hidden.rows;
+    if (out.whole_rows || !backend_->projects_top_k()) {
+        rows.logits = decoder_.logits(work(), rows.hidden);
         backend_->top_k(
-            {.logits = logits(), .k = out.k, .values = out.values, .ids = out.ids, .log_sum_exp = out.log_sum_exp});
+            {.logits = *rows.logits, .k = out.k, .values = values, .ids = out.ids, .log_sum_exp = out.log_sum_exp});
         return;
     }
     const ArenaScope scope(arena_);
-    const Projection projected = decoder_.projection(work(), hidden_);
+    const Projection projected = decoder_.projection(work(), rows.hidden);
     backend_->project_top_k({.x = projected.x,
                              .weight = projected.output.weight,
                              .bias = projected.output.bias,
                              .k = out.k,
-                             .values = out.values,
+                             .values = values,
                              .ids = out.ids,
                              .log_sum_exp = out.log_sum_exp});
+}
+
+Matrix GenerationState::logits() {
+    if (!rows_.logits) rows_.logits = decoder_.logits(work(), rows_.hidden);
+    return *rows_.logits;
 }
 
 }  // namespace lrengine

@@ -1,6 +1,7 @@
 // The caches of one batch and the scratch of its steps.
 #pragma once
 
+#include <map>
 #include <memory>
 #include <optional>
 #include <span>
@@ -19,6 +20,7 @@ public:
     GenerationState(const SequenceDecoder& decoder, std::shared_ptr<Backend> backend,
                     std::span<const GenerationSource> sources, std::int64_t rows_per_source,
                     std::int64_t max_new_tokens);
+    ~GenerationState() override { backend_->forget(); }
 
     void prefill() override;
     std::int64_t prefill_length(std::int64_t source) const override {
@@ -26,8 +28,8 @@ public:
     }
     void step(const StepInput& input) override;
     std::int64_t capacity() const override { return capacity_; }
+    void select(const TopTokens& out) override { selection_ = out; }
     Matrix logits() override;
-    void top_k(const TopTokens& out) override;
     Backend& backend() override { return *backend_; }
 
 private:
@@ -35,9 +37,21 @@ private:
         std::vector<std::int32_t> source, prompt, forced;
     };
 
+    // States of rows and, once made, their logits, in the arena.
+    struct Rows {
+        Matrix hidden;
+        std::optional<Matrix> logits;
+    };
+    struct Repeated {
+        Rows rows;
+        Arena::Mark end;
+    };
+
     Workspace work() { return {*backend_, arena_}; }
     // Feeds some of the sources; their last rows' states go to `last`.
     void feed(SequenceRange range, const Matrix& last);
+    // Writes what select() was told.
+    void select_from(Rows& rows);
 
     const SequenceDecoder& decoder_;
     std::shared_ptr<Backend> backend_;
@@ -51,8 +65,9 @@ private:
     KvCache cache_, cross_;
     Arena::Mark scratch_;
     StepPass pass_;
-    Matrix hidden_;                 // states of the last call's rows
-    std::optional<Matrix> logits_;  // made when asked for
+    std::optional<TopTokens> selection_;
+    Rows rows_;                                  // of the last call
+    std::map<std::int64_t, Repeated> repeated_;  // by number of rows: what repeated steps write
 };
 
 }  // namespace lrengine

@@ -32,8 +32,10 @@ struct StepInput {
                                             // empty: every position in the row's own slot
 };
 
-// Where the k likeliest tokens of M rows go, in backend memory: as TopKArgs has them.
+// Where the k likeliest tokens of up to M rows go, in backend memory: as TopKArgs has them. whole_rows: logits() will
+// be asked for too.
 struct TopTokens {
+    bool whole_rows = false;
     std::int64_t k = 1;
     Matrix values;
     std::int32_t* ids = nullptr;
@@ -54,10 +56,11 @@ public:
     virtual void step(const StepInput& input) = 0;
     virtual std::int64_t capacity() const = 0;
 
-    // What follows the rows of the last prefill() or step(). Logits [M, V], float32 in backend memory, valid until the
-    // next step; or only the likeliest tokens of each row, without keeping logits where the device can do so.
+    // From now on every prefill() and step() also writes the likeliest next tokens of its rows to `out`; without whole
+    // rows, logits are not kept where the device can do so.
+    virtual void select(const TopTokens& out) = 0;
+    // Logits [M, V] after the rows of the last prefill() or step(), float32 in backend memory; valid until the next.
     virtual Matrix logits() = 0;
-    virtual void top_k(const TopTokens& out) = 0;
     // Where the rows are computed.
     virtual Backend& backend() = 0;
 };

@@ -2,6 +2,8 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
@@ -18,6 +20,10 @@
 #include "ops/select.h"
 
 namespace lrengine {
+
+// Raised with any change to Backend or to the arguments of an op: a backend in a library of its own must have been
+// built for the same number.
+inline constexpr int kBackendInterface = 1;
 
 // Integer inputs of ops (ids, positions, offsets, tables) lie in backend memory: put them there with copy_to_device().
 // Calls are asynchronous on devices that are; copy_to_host() waits for what it reads.
@@ -64,6 +70,12 @@ public:
     virtual void project_top_k(const ProjectTopKArgs& args);
 
     void linear(const LinearArgs& product) { linear(std::span(&product, 1)); }
+
+    // Runs `ops`, which with the same key always makes the same calls with the same arguments; only what is in memory
+    // differs. A device may remember the calls and repeat them as one. Nothing in `ops` waits for the device.
+    virtual void repeat(std::uint64_t key, const std::function<void()>& ops);
+    // The backend forgets what it remembers, before memory that was used goes back.
+    virtual void forget() {}
 };
 
 // The backend of a new session: a fork, or the backend itself.

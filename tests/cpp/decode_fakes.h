@@ -132,10 +132,7 @@ public:
         return {logits_.data(), lrengine::DType::kFloat32, static_cast<std::int64_t>(logits_.size()) / vocab_, vocab_,
                 vocab_};
     }
-    void top_k(const lrengine::TopTokens& out) override {
-        backend_.top_k(
-            {.logits = logits(), .k = out.k, .values = out.values, .ids = out.ids, .log_sum_exp = out.log_sum_exp});
-    }
+    void select(const lrengine::TopTokens& out) override { selection_ = out; }
     lrengine::Backend& backend() override { return backend_; }
 
     static inline std::vector<std::size_t> fed_rows;  // rows of every step since a test cleared it
@@ -144,11 +141,19 @@ private:
     void keep(const std::vector<std::vector<float>>& rows) {
         logits_.clear();
         for (const auto& row : rows) logits_.insert(logits_.end(), row.begin(), row.end());
+        lrengine::Matrix values = selection_.values;
+        values.rows = static_cast<std::int64_t>(rows.size());
+        backend_.top_k({.logits = logits(),
+                        .k = selection_.k,
+                        .values = values,
+                        .ids = selection_.ids,
+                        .log_sum_exp = selection_.log_sum_exp});
     }
 
     std::int64_t vocab_, capacity_ = 0, rows_per_source_ = 1;
     std::vector<Ids> sources_, forced_, cache_;
     std::vector<float> logits_;
+    lrengine::TopTokens selection_;
     HostBackend backend_;
 };
 
