@@ -1,6 +1,8 @@
 // Eight elements at a time: 16-byte loads and stores where a matrix allows them, single elements where it does not.
 #pragma once
 
+#include <type_traits>
+
 #include "cuda/device.cuh"
 
 namespace lrengine::cuda {
@@ -23,17 +25,45 @@ inline PackedView packed_view_of(const Vector& vector) {
     return packed_view_of(Matrix{const_cast<float*>(vector.data), DType::kFloat32, 1, vector.size, vector.size});
 }
 
-// Eight elements as they lie in memory: loads can be in flight while nothing waits for a conversion. Narrow: room for
-// 16-bit elements only.
-template <bool kNarrow>
+// What a kernel knows of an element type when it is compiled: the 16-bit types have loops of their own, kAny looks at
+// the matrix.
+enum class Elements { kAny, kBFloat16, kFloat16 };
+
+inline Elements elements_of(DType dtype) {
+    if (dtype == DType::kBFloat16) return Elements::kBFloat16;
+    return dtype == DType::kFloat16 ? Elements::kFloat16 : Elements::kAny;
+}
+
+// run(std::integral_constant<Elements, ...>) for the one it is.
+template <typename Run>
+void with_elements(Elements elements, Run run) {
+    switch (elements) {
+        case Elements::kBFloat16:
+            return run(std::integral_constant<Elements, Elements::kBFloat16>());
+        case Elements::kFloat16:
+            return run(std::integral_constant<Elements, Elements::kFloat16>());
+        default:
+            return run(std::integral_constant<Elements, Elements::kAny>());
+    }
+}
+
+template <Elements kElements>
+__device__ __forceinline__ DType type_of(const MatrixView& matrix) {
+    if constexpr (kElements == Elements::kBFloat16) return DType::kBFloat16;
+    if constexpr (kElements == Elements::kFloat16) return DType::kFloat16;
+    return matrix.dtype;
+}
+
+// Eight elements as they lie in memory: loads can be in flight while nothing waits for a conversion.
+template <Elements kElements>
 struct RawPack {
     uint4 words;
-    uint4 more;  // the second half of eight float32
 };
 
 template <>
-struct RawPack<true> {
+struct RawPack<Elements::kAny> {
     uint4 words;
+    uint4 more;  // the second half of eight float32
 };
 
 __device__ __forceinline__ float float_of_bits(unsigned bits, DType dtype) {
@@ -57,11 +87,11 @@ __device__ __forceinline__ unsigned pack_pair(DType dtype, float low, float high
 }
 
 // The address must be a multiple of 16.
-template <bool kNarrow>
-__device__ __forceinline__ RawPack<kNarrow> load_raw(const MatrixView& matrix, std::int64_t row, std::int64_t col) {
+template <Elements kElements>
+__device__ __forceinline__ RawPack<kElements> load_raw(const MatrixView& matrix, std::int64_t row, std::int64_t col) {
     const std::int64_t index = row * matrix.stride + col;
-    RawPack<kNarrow> raw;
-    if constexpr (kNarrow) {
+    RawPack<kElements> raw;
+    if constexpr (kElements != Elements::kAny) {
         raw.words = *reinterpret_cast<const uint4*>(static_cast<const unsigned short*>(matrix.data) + index);
     } else {
         const bool wide = matrix.dtype == DType::kFloat32;
@@ -72,9 +102,9 @@ __device__ __forceinline__ RawPack<kNarrow> load_raw(const MatrixView& matrix, s
     return raw;
 }
 
-template <bool kNarrow>
-__device__ __forceinline__ void unpack(const RawPack<kNarrow>& raw, DType dtype, float (&values)[kPack]) {
-    if constexpr (!kNarrow) {
+template <Elements kElements>
+__device__ __forceinline__ void unpack(const RawPack<kElements>& raw, DType dtype, float (&values)[kPack]) {
+    if constexpr (kElements == Elements::kAny) {
         if (dtype == DType::kFloat32) {
             const unsigned words[kPack] = {raw.words.x, raw.words.y, raw.words.z, raw.words.w,
                                            raw.more.x,  raw.more.y,  raw.more.z,  raw.more.w};
@@ -90,14 +120,14 @@ __device__ __forceinline__ void unpack(const RawPack<kNarrow>& raw, DType dtype,
 }
 
 // A pack that need be neither whole nor aligned: columns from `limit` on are 0 and not read.
-template <bool kNarrow>
-__device__ __forceinline__ RawPack<kNarrow> gather_raw(const MatrixView& matrix, std::int64_t row, std::int64_t col,
-                                                       std::int64_t limit) {
+template <Elements kElements>
+__device__ __forceinline__ RawPack<kElements> gather_raw(const MatrixView& matrix, std::int64_t row, std::int64_t col,
+                                                         std::int64_t limit) {
     float values[kPack];
 #pragma unroll
     for (int i = 0; i < kPack; ++i) values[i] = col + i < limit ? load(matrix, row, col + i) : 0.0f;
-    RawPack<kNarrow> raw;
-    if constexpr (!kNarrow) {
+    RawPack<kElements> raw;
+    if constexpr (kElements == Elements::kAny) {
         if (matrix.dtype == DType::kFloat32) {
             raw.words = {__float_as_uint(values[0]), __float_as_uint(values[1]), __float_as_uint(values[2]),
                          __float_as_uint(values[3])};
@@ -117,18 +147,18 @@ __device__ __forceinline__ bool is_whole(const PackedView& view, std::int64_t co
     return view.aligned && col % kPack == 0 && col + kPack <= limit;
 }
 
-template <bool kNarrow>
-__device__ __forceinline__ RawPack<kNarrow> load_raw(const PackedView& view, std::int64_t row, std::int64_t col,
-                                                     std::int64_t limit) {
-    if (is_whole(view, col, limit)) return load_raw<kNarrow>(view.matrix, row, col);
-    return gather_raw<kNarrow>(view.matrix, row, col, limit);
+template <Elements kElements>
+__device__ __forceinline__ RawPack<kElements> load_raw(const PackedView& view, std::int64_t row, std::int64_t col,
+                                                       std::int64_t limit) {
+    if (is_whole(view, col, limit)) return load_raw<kElements>(view.matrix, row, col);
+    return gather_raw<kElements>(view.matrix, row, col, limit);
 }
 
 // Columns [col, col + 8) of a row; those from `limit` on are 0.
 __device__ __forceinline__ void load_pack(const PackedView& view, std::int64_t row, std::int64_t col,
                                           std::int64_t limit, float (&values)[kPack]) {
     if (is_whole(view, col, limit)) {
-        unpack(load_raw<false>(view.matrix, row, col), view.matrix.dtype, values);
+        unpack(load_raw<Elements::kAny>(view.matrix, row, col), view.matrix.dtype, values);
         return;
     }
 #pragma unroll

@@ -1,0 +1,113 @@
+// f_m = sum_l softmax(logits)_l h_l[m] over the L layer states, global ([1, L] logits) or per token.
+//
+// One pass: L M D elements read, M D written. At M = 512, L = 24, D = 1,024 in bfloat16: 25 + 1 MiB, a floor of 6.3 us
+// at 4.3 TB/s; M = 16,384: 838 MiB, 205 us. A warp owns 256 columns of a token, holds the weights in its lanes and has
+// eight layers' loads in flight; the softmax of L numbers is made anew by each of a token's D / 256 warps, which costs
+// less than sharing it.
+#include <algorithm>
+
+#include "cuda/checks.h"
+#include "cuda/cuda_backend.h"
+#include "ops/layer_states.cuh"
+
+namespace lrengine::cuda {
+
+namespace {
+
+constexpr int kTokensPerBlock = 4;  // of a warp each
+constexpr int kLayersInFlight = 8;
+constexpr std::int64_t kMaxGridRows = 65535;
+
+struct LayerMixJob {
+    LayerStates states;
+    MatrixView logits, weights;
+    PackedView fused;
+    std::int64_t rows;
+    int columns;
+    int layers;
+    bool global;
+};
+
+// Lane i holds the weights of layers i and i + 32.
+struct LaneWeights {
+    float first, second;
+
+    __device__ __forceinline__ float of(int layer) const {
+        return __shfl_sync(kAllLanes, layer < kWarp ? first : second, layer % kWarp);
+    }
+};
+
+__device__ __forceinline__ LaneWeights softmax_over_lanes(const MatrixView& logits, std::int64_t row, int layers) {
+    const int lane = static_cast<int>(threadIdx.x);
+    const float first = lane < layers ? load(logits, row, lane) : -INFINITY;
+    const float second = lane + kWarp < layers ? load(logits, row, lane + kWarp) : -INFINITY;
+    const float largest = warp_max(fmaxf(first, second));
+    LaneWeights weights{lane < layers ? expf(first - largest) : 0.0f,
+                        lane + kWarp < layers ? expf(second - largest) : 0.0f};
+    const float factor = 1.0f / warp_sum(weights.first + weights.second);
+    weights.first *= factor;
+    weights.second *= factor;
+    return weights;
+}
+
+template <Elements kElements>
+__global__ void __launch_bounds__(kWarp* kTokensPerBlock) layer_mix_kernel(__grid_constant__ const LayerMixJob job) {
+    wait_for_previous_kernels();
+    allow_next_kernel();
+    const int lane = static_cast<int>(threadIdx.x);
+    const int col = (static_cast<int>(blockIdx.x) * kWarp + lane) * kPack;
+    const std::int64_t step = static_cast<std::int64_t>(gridDim.y) * kTokensPerBlock;
+    for (std::int64_t row = static_cast<std::int64_t>(blockIdx.y) * kTokensPerBlock + threadIdx.y; row < job.rows;
+         row += step) {
+        const LaneWeights weights = softmax_over_lanes(job.logits, job.global ? 0 : row, job.layers);
+        if (job.weights.data != nullptr && blockIdx.x == 0) {
+            if (lane < job.layers) store(job.weights, row, lane, weights.first);
+            if (lane + kWarp < job.layers) store(job.weights, row, lane + kWarp, weights.second);
+        }
+        float sum[kPack] = {};
+        for (int first = 0; first < job.layers; first += kLayersInFlight) {
+            RawPack<kElements> raw[kLayersInFlight];
+#pragma unroll
+            for (int i = 0; i < kLayersInFlight; ++i) {
+                if (first + i < job.layers && col < job.columns)
+                    raw[i] = job.states.load<kElements>(first + i, row, col, job.columns);
+            }
+#pragma unroll
+            for (int i = 0; i < kLayersInFlight; ++i) {
+                if (first + i >= job.layers) break;
+                const float weight = weights.of(first + i);
+                if (col >= job.columns) continue;
+                float values[kPack];
+                unpack(raw[i], type_of<kElements>(job.states.state[first + i]), values);
+#pragma unroll
+                for (int c = 0; c < kPack; ++c) sum[c] += weight * values[c];
+            }
+        }
+        if (col < job.columns) store_pack(job.fused, row, col, job.columns, sum);
+    }
+}
+
+}  // namespace
+
+void CudaBackend::layer_mix(const LayerMixArgs& args) {
+    const std::int64_t layers = args.layers, rows = args.fused.rows, columns = args.fused.cols;
+    check_states(args.states, layers, args.fused);
+    const bool global = args.logits.rows == 1 && rows != 1;
+    expect(has_shape(args.logits, global ? 1 : rows, layers), "layer_mix: logits are neither [M, L] nor [1, L]");
+    expect(!args.weights || has_shape(args.weights, rows, layers), "layer_mix: weights are not [M, L]");
+    const LayerMixJob job{layer_states_of(args.states, layers),
+                          view_of(args.logits),
+                          view_of(args.weights),
+                          packed_view_of(args.fused),
+                          rows,
+                          static_cast<int>(columns),
+                          static_cast<int>(layers),
+                          global};
+    const auto tiles = static_cast<unsigned>(divide_up(columns, kWarp * kPack));
+    const auto groups = static_cast<unsigned>(std::min(divide_up(rows, kTokensPerBlock), kMaxGridRows));
+    const LaunchShape shape{dim3(tiles, groups), dim3(kWarp, kTokensPerBlock)};
+    with_elements(elements_of(args.states, layers),
+                  [&](auto elements) { launch(queue_, shape, layer_mix_kernel<elements.value>, job); });
+}
+
+}  // namespace lrengine::cuda
