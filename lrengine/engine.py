@@ -7,16 +7,22 @@ import logging
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lrengine import _engine
 from lrengine.errors import InvalidRequestError, ModelFileError
-from lrengine.request import Ids, Inputs, describe, encoder_of, label_list, one_each, rows, stop_strings
+from lrengine.options import GenerateOptions, StreamOptions
+from lrengine.pieces import in_pieces
+from lrengine.request import Ids, Inputs, describe, encoder_of, label_list, lengths, one_each, rows, stop_strings
 from lrengine.results import Classification, Generation, Score, Token
+from lrengine.stop_ids import warn_of_other_stop_ids
 from lrengine.text import TargetText, TextCodec
+
+if TYPE_CHECKING:  # no dependency: type checkers bring it along
+    from typing_extensions import Unpack
 
 logger = logging.getLogger("lrengine")
 # The engine's own table is the one place where options are declared.
@@ -28,7 +34,8 @@ class Engine:
 
     Every method takes one text, a list of texts, or a list of id lists, and answers with a list. What an input gets
     does not depend on the other inputs of the call. A request that cannot be answered raises InvalidRequestError and
-    leaves the engine usable. Computing releases the GIL; Ctrl-C works between tokens."""
+    leaves the engine usable. Computing releases the GIL. Ctrl-C works between generated tokens and, in the other calls,
+    between rows."""
 
     def __init__(
         self, native: _engine.Engine, source: TextCodec | None, target: TextCodec | None, template: str
@@ -58,6 +65,7 @@ class Engine:
         source = TextCodec.load(directory)
         fused = native.model_type == "layer_fusion"
         config = json.loads((directory / "config.json").read_text(encoding="utf-8"))
+        warn_of_other_stop_ids(directory, config)
         template = _prompt_template(config, directory)
         return cls(native, source, TextCodec.load(directory / "llm") if fused else source, template)
 
@@ -76,13 +84,28 @@ class Engine:
 
     @property
     def memory_bytes(self) -> int:
-        """Bytes of weights, mapped or converted."""
+        """Bytes of weights, mapped or converted, without the buffers of requests: those come and go with each call."""
         return self._native.weight_bytes
 
     @property
     def labels(self) -> list[str]:
         """A classifier's labels; none for models that generate."""
         return self._native.labels
+
+    @overload
+    def generate(
+        self, inputs: Inputs, *, num_return_sequences: Literal[1] = 1, **options: Unpack[GenerateOptions]
+    ) -> list[Generation]: ...
+
+    @overload
+    def generate(
+        self, inputs: Inputs, *, num_return_sequences: Literal[2, 3, 4, 5, 6, 7, 8], **options: Unpack[GenerateOptions]
+    ) -> list[list[Generation]]: ...
+
+    @overload
+    def generate(
+        self, inputs: Inputs, *, num_return_sequences: int, **options: Unpack[GenerateOptions]
+    ) -> list[Generation] | list[list[Generation]]: ...
 
     def generate(
         self,
@@ -105,7 +128,7 @@ class Engine:
         prefix: Inputs | Sequence[int] | None = None,
         stop: str | Sequence[str] | None = None,
         suppress_tokens: Sequence[int] | None = None,
-    ) -> list[Any]:
+    ) -> list[Generation] | list[list[Generation]]:
         """One Generation an input; with num_return_sequences > 1 a list of them an input, best first.
 
         Options mean what they mean in transformers. A row ends early where the model's positions end.
@@ -128,17 +151,18 @@ class Engine:
         prompts: Inputs | None = None,
         prefix: Inputs | Sequence[int] | None = None,
         stop: str | Sequence[str] | None = None,
-        **options: Any,
+        **options: Unpack[StreamOptions],
     ) -> Iterator[Token]:
         """The tokens of one input as they come; options as in generate(), without beams. Closing the iterator ends the
         request. The request is checked when stream() is called."""
-        for name in options:
+        given: dict[str, Any] = {**options}
+        for name in given:
             if name not in OPTIONS:
                 raise TypeError(f"stream() got an unexpected keyword argument '{name}'")
         for name in ("num_beams", "num_return_sequences"):
-            if options.get(name, 1) != 1:
-                raise InvalidRequestError(f"{name}: found {options[name]!r}, expected 1: a stream is one row")
-        request = _Request(self, input, prompts, prefix, stop, options)
+            if given.get(name, 1) != 1:
+                raise InvalidRequestError(f"{name}: found {given[name]!r}, expected 1: a stream is one row")
+        request = _Request(self, input, prompts, prefix, stop, given)
         if len(request.prefixes) != 1:
             raise InvalidRequestError(f"input: found {len(request.prefixes)} inputs, expected one")
         return request.stream()
@@ -158,7 +182,8 @@ class Engine:
             if prompts is not None:
                 raise InvalidRequestError(f"prompts: {self.model_type} models take none")
             numbers = [self.labels.index(label) for label in kept]
-            log_probs = self._native.classify(rows(inputs, "inputs", self._source_ids))
+            sources = rows(inputs, "inputs", self._source_ids)
+            log_probs = in_pieces(lambda piece: self._native.classify(sources[piece]), lengths(sources))
             return [_classification(kept, row[numbers]) for row in log_probs]
         if labels is None:
             raise InvalidRequestError("labels: found none, expected some: the model has no labels of its own")
@@ -187,7 +212,8 @@ class Engine:
         "weights" [S, L]. SWCM models have no mixer: "fused" is "last"."""
         if not isinstance(output, str):
             raise InvalidRequestError(f"output: found {describe(output)}, expected a name")
-        return self._native.encode(rows(inputs, "inputs", self._source_ids), output)
+        sources = rows(inputs, "inputs", self._source_ids)
+        return in_pieces(lambda piece: self._native.encode(sources[piece], output), lengths(sources))
 
     def pieces(self, text: str) -> list[str]:
         """The tokenizer's names of the tokens that `text` becomes, in the order of encode()'s rows."""
@@ -216,7 +242,10 @@ class Engine:
     def _score(self, sources: list[Ids], prompts: list[Ids], targets: list[Ids]) -> list[Score]:
         if len(sources) != len(targets):
             raise InvalidRequestError(f"targets: found {len(targets)}, expected one for each of {len(sources)} inputs")
-        log_probs = self._native.score(sources, prompts, targets)
+        log_probs = in_pieces(
+            lambda piece: self._native.score(sources[piece], prompts[piece], targets[piece]),
+            lengths(sources, prompts, targets),
+        )
         return [Score(float(row.sum(dtype=np.float64)), [float(value) for value in row]) for row in log_probs]
 
 

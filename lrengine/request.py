@@ -59,6 +59,11 @@ def rows(inputs: Any, name: str, encode: Callable[[str], list[int]]) -> list[Ids
     return found
 
 
+def lengths(*parts: Sequence[Ids]) -> list[int]:
+    """Ids of each row of a request, in all its parts together."""
+    return [sum(map(len, row)) for row in zip(*parts, strict=True)]
+
+
 def one_each(values: Any, name: str, count: int, encode: Callable[[str], list[int]]) -> list[Ids]:
     """Like rows(), for what may also be given once for all `count` inputs: a text, or one list of ids."""
     if isinstance(values, str) or (is_row(values) and len(values) > 0 and not any(map(is_text_or_row, values))):
