@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from lrengine.models.encoders import build_encoder, encoder_layers, load_encoder
 from lrengine.models.losses import IGNORED_LABEL, token_cross_entropy
 from lrengine.models.swcm_config import SwcmConfig
 from lrengine.models.swcm_decoder import SwcmDecoder
+from lrengine.stop_ids import as_list
 
 
 class OutputProjection(nn.Module):
@@ -86,6 +88,14 @@ class SwcmForConditionalGeneration(SwcmPreTrainedModel, GenerationMixin):
             with torch.no_grad():
                 model.lm_head.weight.copy_(model.get_input_embeddings().weight)
         return model.train(source.training)
+
+    def save_pretrained(self, save_directory: str | os.PathLike[Any], *args: Any, **kwargs: Any) -> Any:
+        """As transformers does it. generate() stops at the generation config's end tokens, the engine at config.json's:
+        both get those of both. The config's first one stays the first: it closes targets."""
+        known = as_list(self.config.eos_token_id)
+        ends = known + [token for token in as_list(self.generation_config.eos_token_id) if token not in known]
+        self.config.eos_token_id = self.generation_config.eos_token_id = ends[0] if len(ends) == 1 else ends
+        return super().save_pretrained(save_directory, *args, **kwargs)
 
     def get_encoder(self, *args: Any, **kwargs: Any) -> PreTrainedModel:
         return self.encoder
