@@ -1,6 +1,7 @@
 """`lrengine train CONFIG.yaml`: train a model; the config's output_dir becomes a model directory.
 
-Several processes: `torchrun --nproc-per-node 2 -m lrengine train CONFIG.yaml`, or `accelerate launch -m lrengine ...`.
+Several processes: `torchrun --nproc-per-node 2 -m lrengine train CONFIG.yaml`, or
+`accelerate launch --multi_gpu --num_processes 2 -m lrengine train CONFIG.yaml`.
 """
 
 from __future__ import annotations

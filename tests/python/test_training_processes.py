@@ -1,5 +1,6 @@
-"""Several processes: torchrun with two CPU processes trains the same model as one process with the whole batch."""
+"""Several processes: two CPU processes train the same model as one process with the whole batch."""
 
+import copy
 import json
 import os
 import subprocess
@@ -23,26 +24,35 @@ def test_only_the_first_process_writes_the_model(tmp_path):
         assert written == ([tmp_path / "model"] if first else [])
 
 
-def test_two_processes_equal_one_with_the_same_global_batch(tmp_path):
-    document = swcm_document(tmp_path / "one", max_steps=4, batch_size=8, save_every=2)
+LAUNCHERS = {
+    "torchrun": ["torch.distributed.run", "--nproc-per-node", "2", "--rdzv-backend", "c10d",
+                 "--rdzv-endpoint", "localhost:0", "-m"],
+    # With --cpu, accelerate starts one process unless there is MPI; told of GPUs it starts as many as it is asked for,
+    # and `device: cpu` of the config decides where they compute.
+    "accelerate": ["accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--main_process_port", "0",
+                   "-m"],
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def one_process(tmp_path_factory):
+    """A run in this process, and its config."""
+    folder = tmp_path_factory.mktemp("one")
+    document = swcm_document(folder, max_steps=4, batch_size=8, save_every=2)
     document["model"]["encoder"] = {**TINY_ENCODER, **NO_DROPOUT}
     document["data"]["group_by_length"] = False
-    one = train(TrainConfig.from_dict(document))
+    return train(TrainConfig.from_dict(document)), document
 
-    document["model"]["tokenizer"] = str(tmp_path / "one")
+
+@pytest.mark.parametrize("launcher", LAUNCHERS)
+def test_two_processes_equal_one_with_the_same_global_batch(launcher, one_process, tmp_path):
+    one, document = one_process
+    document = copy.deepcopy(document)
+    document["model"]["tokenizer"] = str(one.output_dir)
     document["run"].update(output_dir=str(tmp_path / "two"), batch_size=4, max_seconds=3600.0)
     config = tmp_path / "two.yaml"
     config.write_text(yaml.safe_dump(document))
-    launch = [
-        "torch.distributed.run",
-        "--nproc-per-node",
-        "2",
-        "--rdzv-backend",
-        "c10d",
-        "--rdzv-endpoint",
-        "localhost:0",
-    ]
-    command = [sys.executable, "-m", *launch, "-m", "lrengine", "train", str(config)]
+    command = [sys.executable, "-m", *LAUNCHERS[launcher], "lrengine", "train", str(config)]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stderr
