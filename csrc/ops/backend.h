@@ -76,6 +76,8 @@ public:
     virtual void repeat(std::uint64_t key, const std::function<void()>& ops);
     // The backend forgets what it remembers, before memory that was used goes back.
     virtual void forget() {}
+    // Kernels that repeat() has started on this device so far; 0 where there are none.
+    virtual std::int64_t launches() const { return 0; }
 };
 
 // The backend of a new session: a fork, or the backend itself.

@@ -1,8 +1,30 @@
 #include "runtime/device.h"
 
 #include "core/error.h"
+#include "runtime/backend_library.h"
 
 namespace lrengine {
+
+namespace {
+
+bool names_cuda(const std::string& device) { return device == "cuda" || device.starts_with("cuda:"); }
+
+// CUDA where there is a device that works, the CPU elsewhere; the log is told which, and why.
+std::unique_ptr<Backend> make_automatic(const EngineOptions& options) {
+    const auto log = [&](const std::string& text) {
+        if (options.log) options.log("device \"auto\" is " + text);
+    };
+    try {
+        std::unique_ptr<Backend> backend = open_cuda("cuda");
+        log(backend->device());
+        return backend;
+    } catch (const Error& error) {
+        log(std::string("the CPU: ") + error.what());
+    }
+    return make_cpu_backend(options.threads);
+}
+
+}  // namespace
 
 std::unique_ptr<Backend> make_backend(const EngineOptions& options) {
     // More threads than any machine has is a mistake; each would cost a stack.
@@ -11,17 +33,11 @@ std::unique_ptr<Backend> make_backend(const EngineOptions& options) {
         fail(ErrorCode::kInvalidArgument, "threads: found " + std::to_string(options.threads) +
                                               ", expected 0 (automatic) to " + std::to_string(kMostThreads));
     }
-    if (options.device == "cuda" || options.device.starts_with("cuda:")) {
-        fail(ErrorCode::kDevice, "device: found \"" + options.device +
-                                     "\", but this build has no CUDA backend; expected \"cpu\" or \"auto\"");
-    }
-    if (options.device == "auto") {
-        if (options.log) options.log("device \"auto\" is the CPU: this build has no CUDA backend");
-    } else if (options.device != "cpu") {
-        fail(ErrorCode::kInvalidArgument,
-             "device: found \"" + options.device + "\", expected \"auto\", \"cpu\" or \"cuda\"");
-    }
-    return make_cpu_backend(options.threads);
+    if (names_cuda(options.device)) return open_cuda(options.device);
+    if (options.device == "auto") return make_automatic(options);
+    if (options.device == "cpu") return make_cpu_backend(options.threads);
+    fail(ErrorCode::kInvalidArgument,
+         "device: found \"" + options.device + "\", expected \"auto\", \"cpu\", \"cuda\" or \"cuda:INDEX\"");
 }
 
 }  // namespace lrengine

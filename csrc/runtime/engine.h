@@ -18,7 +18,7 @@ namespace lrengine {
 using Ids = std::vector<std::int32_t>;
 
 struct EngineOptions {
-    std::string device = "auto";                  // "auto", "cpu"; "cuda" needs a build with that backend
+    std::string device = "auto";                  // "auto", "cpu", "cuda", "cuda:INDEX"
     std::optional<DType> dtype;                   // what matrices are computed from; nullopt: as stored
     int threads = 0;                              // 0: as many as the process may use
     std::function<void(const std::string&)> log;  // told once a load what "auto" chose; may be empty
@@ -43,7 +43,8 @@ public:
     std::string device() const { return backend_->device(); }
     DType dtype() const { return model_->weight_dtype(); }
     std::size_t weight_bytes() const { return model_->weight_bytes(); }
-    std::int64_t target_vocab_size() const;  // 0 for classifiers
+    std::int64_t kernel_launches() const { return backend_->launches(); }  // of decode steps so far; 0 on the CPU
+    std::int64_t target_vocab_size() const;                                // 0 for classifiers
     std::int64_t max_target_length() const;  // positions of a row on the target side; 0: no limit, or a classifier
 
     // Every method below throws Error(kInvalidArgument) naming the source when ids are outside the vocabulary or longer

@@ -1,0 +1,67 @@
+// A GPU: what it can do, and the libraries that every session on it shares.
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <unordered_map>
+
+#include "cuda/matmul_library.h"
+#include "cuda/status.h"
+
+namespace lrengine::cuda {
+
+class Device {
+public:
+    // Throws Error(kDevice): no driver, a driver older than this build needs, no such device, a compute capability
+    // below 8.0, no cuBLASLt.
+    explicit Device(int index);
+    ~Device();
+    Device(const Device&) = delete;
+    Device& operator=(const Device&) = delete;
+
+    std::string name() const;  // "cuda:0"
+    int index() const { return index_; }
+    int processors() const { return processors_; }            // streaming multiprocessors
+    int compute_capability() const { return capability_; }    // 90 for 9.0
+    std::size_t shared_per_block() const { return shared_; }  // that a kernel can opt in to, bytes
+    bool overlaps_launches() const { return capability_ >= 90 && overlap_wanted_; }
+
+    // Makes this device the calling thread's.
+    void use() const;
+
+    MatmulLibrary& matmul() { return *matmul_; }
+
+    // Kernels started by repeated steps, for what a benchmark prints.
+    void count_launches(std::int64_t kernels) { launches_ += kernels; }
+    std::int64_t launches() const { return launches_; }
+
+    // Thread-safe; the calling thread uses this device. Throws Error(kOutOfMemory). Memory that is kept on deallocation
+    // serves later requests of its size without the driver, which would stop the whole device; it must no longer be
+    // used by any stream.
+    void* allocate(std::size_t bytes);
+    void deallocate(void* memory, bool keep) noexcept;
+
+private:
+    static constexpr std::size_t kLargeBlock = std::size_t{2} << 20;  // the driver's own unit
+
+    void drop_spare_memory() noexcept;
+
+    int index_;
+    int processors_ = 0;
+    int capability_ = 0;
+    std::size_t shared_ = 0;
+    bool overlap_wanted_ = true;  // LRENGINE_CUDA_OVERLAP=0 turns it off
+    std::unique_ptr<MatmulLibrary> matmul_;
+    std::atomic<std::int64_t> launches_ = 0;
+
+    std::mutex mutex_;
+    std::unordered_map<void*, std::size_t> sizes_;  // in use
+    std::multimap<std::size_t, void*> spare_;       // by size
+};
+
+}  // namespace lrengine::cuda

@@ -1,0 +1,61 @@
+#include "runtime/backend_library.h"
+
+#include <dlfcn.h>
+
+#include <cstdlib>
+#include <filesystem>
+
+#include "core/error.h"
+
+namespace lrengine {
+
+namespace {
+
+constexpr const char* kLibrary = "liblrengine_cuda.so";
+
+std::string library_path() {
+    if (const char* chosen = std::getenv("LRENGINE_CUDA_LIBRARY"); chosen != nullptr && *chosen != '\0') return chosen;
+    Dl_info info{};
+    static const char here = 0;
+    if (dladdr(&here, &info) == 0 || info.dli_fname == nullptr) return kLibrary;
+    return (std::filesystem::path(info.dli_fname).parent_path() / kLibrary).string();
+}
+
+std::string last_error() {
+    const char* text = dlerror();
+    return text == nullptr ? "unknown error" : text;
+}
+
+template <typename Function>
+Function find(void* library, const std::string& path, const char* name) {
+    auto function = reinterpret_cast<Function>(dlsym(library, name));
+    if (function == nullptr) fail(ErrorCode::kDevice, path + " is not a backend of lrengine: it has no " + name);
+    return function;
+}
+
+// Never closed: backends and the exceptions they throw may outlive any one engine.
+void* load(const std::string& path) {
+    // Without a slash the dynamic loader would look in its own directories instead.
+    if (path.find('/') != std::string::npos && !std::filesystem::exists(path)) {
+        fail(ErrorCode::kDevice, "this build has no CUDA backend (" + path + " does not exist)");
+    }
+    void* library = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
+    if (library == nullptr) fail(ErrorCode::kDevice, "the CUDA backend cannot be loaded: " + last_error());
+    return library;
+}
+
+}  // namespace
+
+std::unique_ptr<Backend> open_cuda(const std::string& device) {
+    const std::string path = library_path();
+    void* library = load(path);
+    const int found = find<int (*)()>(library, path, "lrengine_cuda_interface")();
+    if (found != kBackendInterface) {
+        fail(ErrorCode::kDevice, path + " was built for another version of lrengine: its interface is " +
+                                     std::to_string(found) + ", expected " + std::to_string(kBackendInterface));
+    }
+    return std::unique_ptr<Backend>(
+        find<Backend* (*)(const char*)>(library, path, "lrengine_cuda_open")(device.c_str()));
+}
+
+}  // namespace lrengine
