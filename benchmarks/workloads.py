@@ -1,0 +1,99 @@
+"""Models at real dimensions with random weights (speed does not depend on them), and the bytes that decoding reads."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+VOCABULARY = 135_359  # CINO's: XLM-R's pieces that the languages of the paper use
+
+
+def build_swcm(folder: Path, sharing: str = "init", dtype: str = "float32") -> None:
+    """XLM-R base encoder, 12 custom and 4 normal decoder layers, width 768, output tied to the word embedding. Written
+    once."""
+    if (folder / "config.json").exists():
+        return
+    import torch
+    from transformers import XLMRobertaConfig, XLMRobertaModel
+
+    from lrengine.models import SwcmForConditionalGeneration
+
+    torch.manual_seed(0)
+    config = XLMRobertaConfig(
+        vocab_size=VOCABULARY, max_position_embeddings=514, type_vocab_size=1, layer_norm_eps=1e-5
+    )
+    encoder = XLMRobertaModel(config, add_pooling_layer=False)
+    model = SwcmForConditionalGeneration.from_encoder(
+        encoder, normal_layer_interval=3, normal_after_last=True, sharing=sharing, tie_word_embeddings=True
+    )
+    model.to(getattr(torch, dtype)).save_pretrained(folder)
+
+
+def build_fusion(folder: Path, dtype: str = "bfloat16", small: bool = False) -> None:
+    """mT5-large's encoder, the transformer mixer, a linear mapper and Llama-3.2-1B's dimensions. Written once. `small`:
+    the same shape in miniature, to try the script itself."""
+    if (folder / "config.json").exists():
+        return
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM, MT5Config, MT5EncoderModel
+
+    from lrengine.models import LayerFusionForCausalLM
+
+    torch.manual_seed(0)
+    encoder_size = (
+        {"vocab_size": 320, "d_model": 64, "d_kv": 16, "d_ff": 96, "num_layers": 3, "num_heads": 4}
+        if small
+        else {"vocab_size": 250_112, "d_model": 1024, "d_kv": 64, "d_ff": 2816, "num_layers": 24, "num_heads": 16}
+    )
+    llm_size = (
+        {"vocab_size": 300, "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2}
+        | {"num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 16}
+        if small
+        else {"vocab_size": 128_256, "hidden_size": 2048, "intermediate_size": 8192, "num_hidden_layers": 16}
+        | {"num_attention_heads": 32, "num_key_value_heads": 8, "head_dim": 64}
+    )
+    torch.set_default_dtype(getattr(torch, dtype))
+    try:
+        encoder = MT5EncoderModel(MT5Config(**encoder_size, feed_forward_proj="gated-gelu"))
+        llm = LlamaForCausalLM(
+            LlamaConfig(**llm_size, tie_word_embeddings=True, max_position_embeddings=4096, rope_theta=500_000.0)
+        )
+        model = LayerFusionForCausalLM.from_pretrained_parts(encoder, llm, mixer="transformer")
+        model.to(getattr(torch, dtype)).save_pretrained(folder)
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+def quantized(folder: Path, dtype: str) -> Path:
+    """The directory beside `folder` with its matrices in another type, made once."""
+    target = folder.with_name(f"{folder.name}-{dtype}")
+    if not target.exists():
+        command = ["quantize", str(folder), str(target), "--dtype", dtype]
+        subprocess.run([sys.executable, "-m", "lrengine", *command], check=True)
+    return target
+
+
+def weight_bytes(folder: Path) -> int:
+    return sum(file.stat().st_size for file in folder.glob("*.safetensors"))
+
+
+def step_bytes(folder: Path) -> int:
+    """Weight bytes that one decode step reads. SWCM: decoder layers (less cross K and V) and the output projection, the
+    tied layers' from the encoder; fusion: the LLM."""
+    import json
+
+    from lrengine.safetensors_directory import SafetensorsDirectory
+
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    tied = config.get("sharing") == "tied"
+
+    def is_read(name: str) -> bool:
+        if config["model_type"] == "layer_fusion":
+            return name.startswith("llm.")
+        if name.startswith("decoder.") or (tied and name.startswith("encoder.encoder.layer.")):
+            return "cross_attention.k_proj" not in name and "cross_attention.v_proj" not in name
+        return name.startswith("encoder.embeddings.word_embeddings")
+
+    with SafetensorsDirectory(folder) as tensors:
+        return sum(spec.nbytes for name, spec in tensors.specs.items() if is_read(name))
