@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from lrengine.durable import flush, flush_tree
 from lrengine.errors import ModelFileError
 
 
@@ -29,7 +30,7 @@ def atomic_directory(destination: Path, force: bool = False) -> Iterator[Path]:
         raise ModelFileError(f"{destination}: cannot be created: {error}") from error
     try:
         yield partial
-        _flush(partial)
+        flush_tree(partial)
         _check_free(destination, force)
         _move(partial, destination)
     except OSError as error:
@@ -53,16 +54,6 @@ def _check_free(destination: Path, force: bool) -> None:
         raise ModelFileError(f"{destination}: is not a model directory (no config.json), so it is not replaced")
 
 
-def _flush(directory: Path) -> None:
-    """To the disk before the rename: a crash right after it must not find empty files under the final name."""
-    for path in [directory, *directory.rglob("*")]:
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-
-
 def _move(partial: Path, destination: Path) -> None:
     replaced = partial.with_suffix(".replaced")
     had_one = destination.exists()
@@ -74,10 +65,6 @@ def _move(partial: Path, destination: Path) -> None:
         if had_one:
             replaced.rename(destination)
         raise
-    descriptor = os.open(destination.parent, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    flush(destination.parent)
     if had_one:
         shutil.rmtree(replaced, ignore_errors=True)

@@ -15,7 +15,7 @@ NAMES = {
     "bo": "Tibetan",
 }
 TAGS = {"zh": "zh-Hans", "mn": "mn-Cyrl", "kk": "kk-Cyrl", "ug": "ug-Arab"}
-RIGHT_TO_LEFT = {"ug", "ur"}
+RIGHT_TO_LEFT = {"ug"}
 
 
 def name_of(language: str) -> str:

@@ -147,24 +147,40 @@ def engine_request(engine: Engine, job: Job) -> Callable[[str], Any]:
 
 
 def torch_side(job: Job) -> Findings:
-    from lrengine.demo.torch_side import TorchModel, prepare, use_threads
+    import torch
+    from transformers.utils import logging
 
-    prepare(job.threads)
+    from lrengine.evaluation.torch_model import TorchModel
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    torch.set_num_threads(job.threads)
     before = resident_bytes()
-    model = TorchModel(job.kind, Path(job.model))
+    model = TorchModel(Path(job.model), "cpu")
     found = Findings()
     if job.kind == "classifier":
-        found.outputs, found.scores = model.classify(job.texts)
+        rows = [model.probabilities([text])[0].tolist() for text in job.texts]
+        by_label = [dict(zip(model.labels, row, strict=True)) for row in rows]
+        found.outputs = [max(scores, key=scores.__getitem__) for scores in by_label]
+        found.scores = [[scores[name] for name in sorted(scores)] for scores in by_label]
     else:
-        found.outputs = [model.generate(text, job.limit, 0) for text in job.texts]
+        found.outputs = [model.generate([text], max_new_tokens=job.limit)[0] for text in job.texts]
         found.scores = [model.score(text, tokens) for text, tokens in zip(job.texts, found.outputs, strict=True)]
     found.megabytes = (resident_bytes() - before) / MEGABYTE
     runs = []
     for threads in thread_counts(job):
-        use_threads(threads)
-        runs.append(timed(lambda text: model.answer(text, job.new_tokens or job.limit, job.new_tokens), job))
+        torch.set_num_threads(threads)
+        runs.append(timed(torch_request(model, job), job))
     found.milliseconds = faster(runs)
     return found
+
+
+def torch_request(model: Any, job: Job) -> Callable[[str], Any]:
+    """From text to text or label, as engine_request."""
+    if job.kind == "classifier":
+        return lambda text: model.labels[int(model.probabilities([text]).argmax())]
+    most, least = job.new_tokens or job.limit, job.new_tokens
+    return lambda text: model.text(model.generate([text], max_new_tokens=most, min_new_tokens=least)[0])
 
 
 def main() -> None:

@@ -10,11 +10,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import Dataset
-from transformers import Trainer, TrainerCallback, TrainingArguments
+from transformers import PrinterCallback, TrainerCallback, TrainingArguments
 
-from lrengine.training.clock import RunClock, learning_rate_factor
+from lrengine.training.clock import RunClock
+from lrengine.training.clock_trainer import ClockTrainer
 
 
 @dataclass(frozen=True)
@@ -62,32 +62,15 @@ def padded(rows: Sequence[Sequence[int]], filler: int) -> Tensor:
     return torch.tensor([[*row, *[filler] * (longest - len(row))] for row in rows])
 
 
-class _Report(TrainerCallback):
-    """Tells the caller how far the run is."""
+class LossTicker(TrainerCallback):
+    """Tells `tick` how far a run of a ClockTrainer is."""
 
-    def __init__(self, clock: RunClock, tick: Callable[[str], None]) -> None:
-        self.clock = clock
+    def __init__(self, tick: Callable[[str], None]) -> None:
         self.tick = tick
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
         if logs and "loss" in logs:
-            self.tick(f"step {state.global_step}, loss {logs['loss']:.2f}, {self.clock.seconds:.0f} s")
-
-
-class _ClockTrainer(Trainer):
-    """Learning rate by the clock, so that it has come down when the time is up."""
-
-    def __init__(self, *, clock: RunClock, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.clock = clock
-
-    def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> LambdaLR:
-        if self.lr_scheduler is None:
-            self.lr_scheduler = LambdaLR(
-                self.optimizer if optimizer is None else optimizer,  # type: ignore[arg-type]
-                lambda step: learning_rate_factor(self.clock.progress_at(step), "linear", 0.05),
-            )
-        return self.lr_scheduler
+            self.tick(f"step {state.global_step}, loss {logs['loss']:.2f}, {logs['elapsed_s']:.0f} s")
 
 
 def pretrain(
@@ -106,22 +89,17 @@ def pretrain(
         logging_steps=5, save_strategy="no", report_to=[], disable_tqdm=True, remove_unused_columns=False,
         use_cpu=True, optim="adamw_torch_fused", log_level="error",
     )  # fmt: skip
-    trainer = _ClockTrainer(
+    trainer = ClockTrainer(
         clock=clock,
+        schedule="linear",
+        warmup=0.05,
         model=model,
         args=arguments,
         train_dataset=BatchSource(make, budget.most_steps),
         data_collator=lambda items: items[0],
-        callbacks=[clock, _Report(clock, tick)],
+        callbacks=[LossTicker(tick)],
     )
-    trainer.pop_callback(_printer())
+    trainer.remove_callback(PrinterCallback)  # it prints every log as a dictionary; the demo has lines of its own
     trainer.train()
     loss = [(int(entry["step"]), float(entry["loss"])) for entry in trainer.state.log_history if "loss" in entry]
     return Pretrained(trainer.state.global_step, clock.seconds, loss)
-
-
-def _printer() -> type[TrainerCallback]:
-    """The callback that prints every log as a dictionary; the demo has lines of its own."""
-    from transformers.trainer_callback import PrinterCallback
-
-    return PrinterCallback

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import random
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lrengine.data.files import read_rows
 from lrengine.errors import DataError
 
 TRANSLATED = ("ug", "kk", "mn")
@@ -47,13 +47,7 @@ def find_sample(chosen: str | None) -> Path:
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
     """The objects of a JSONL file. Raises DataError with the line's number."""
-    rows = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
-        try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError as error:
-            raise DataError(f"{path}:{number}: not JSON: {error}") from error
-    return rows
+    return [row.values for row in read_rows(str(path))]
 
 
 class Sample:

@@ -10,13 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import TrainerCallback
 from transformers.utils import logging as transformers_logging
 
 from lrengine.data.tokenization import TextEncoder, load_tokenizer, save_tokenizer, train_tokenizer
 from lrengine.demo.align import AlignmentBatches, AlignmentModel, SpecialIds, small_encoder
 from lrengine.demo.language_model import TextBatches, small_llm
-from lrengine.demo.pretrain import Budget, pretrain
+from lrengine.demo.pretrain import Budget, LossTicker, pretrain
 from lrengine.demo.recipe import Recipe
 from lrengine.demo.results import Stage
 from lrengine.demo.sample import EMOJI_LANGUAGES, PIVOT, TRANSLATED, Sample
@@ -202,7 +201,7 @@ class Workshop:
             "resume": "never", "device": "cpu", "tensorboard": False, "progress": False,
         }  # fmt: skip
         with self.log.open("a", encoding="utf-8") as log, redirect_stdout(log):
-            result = train(TrainConfig.from_dict(config), callbacks=[_Watch(self.tick)])
+            result = train(TrainConfig.from_dict(config), callbacks=[LossTicker(self.tick)])
         report = result.data_report
         kept = sum(sum(source.kept.values()) for source in report.sources if source.split == "train")
         held_out = [(int(entry["step"]), float(entry["eval_loss"])) for entry in result.eval_history]
@@ -213,17 +212,6 @@ class Workshop:
 
     def _budget(self, stage: str) -> Budget:
         return Budget(self.recipe.seconds_of(stage), self.recipe.steps)
-
-
-class _Watch(TrainerCallback):
-    """Hands the trainer's figures to the progress line."""
-
-    def __init__(self, tick: Tick) -> None:
-        self.tick = tick
-
-    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
-        if logs and "loss" in logs:
-            self.tick(f"step {state.global_step}, loss {logs['loss']:.2f}, {logs.get('elapsed_s', 0.0):.0f} s")
 
 
 def count_parameters(model: torch.nn.Module) -> int:

@@ -13,7 +13,8 @@ from lrengine.data.report import DataReport
 from lrengine.data.sources import SourceConfig
 from lrengine.errors import DataError
 from lrengine.evaluation import metrics
-from lrengine.evaluation.predictors import DecodingOptions, EnginePredictor, Predictor, TorchPredictor, read_config
+from lrengine.evaluation.model_config import read_config
+from lrengine.evaluation.predictors import DecodingOptions, EnginePredictor, Predictor, TorchPredictor
 
 Task = Literal["translation", "generation", "classification"]
 

@@ -7,11 +7,11 @@ rename.
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 from pathlib import Path
 
+from lrengine.durable import flush, flush_tree
 from lrengine.errors import DataError
 
 STAGING = ".saving"
@@ -50,35 +50,25 @@ def checkpoint_to_resume(output_dir: Path, resume: str) -> Path | None:
     return path
 
 
-def flush_to_disk(directory: Path) -> None:
-    """fsync every file and folder under `directory`: a rename must not reach the disk before what it names."""
-    for path in [*directory.rglob("*"), directory]:
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-
-
 def publish(staged: Path, final: Path) -> None:
     """Make the staged folder appear as `final`, whole; a folder of that name from before is replaced."""
-    flush_to_disk(staged)
+    flush_tree(staged)
     retire(final)
     staged.rename(final)
-    flush_to_disk_name(final.parent)
+    flush(final.parent)
     clear_retired(final.parent)
 
 
 def publish_files(staged: Path, directory: Path) -> None:
     """Move the staged files (and folders) into `directory`, each by a rename; config.json last, as it is what makes the
     folder a model."""
-    flush_to_disk(staged)
+    flush_tree(staged)
     for path in sorted(staged.iterdir(), key=lambda path: (path.name == "config.json", path.name)):
         target = directory / path.name
         if path.is_dir():
             retire(target)
         path.rename(target)
-    flush_to_disk_name(directory)
+    flush(directory)
     clear_retired(directory)
     staged.rmdir()
 
@@ -107,12 +97,3 @@ def retire(path: Path) -> None:
 
 def clear_retired(directory: Path) -> None:
     shutil.rmtree(directory / RETIRED, ignore_errors=True)
-
-
-def flush_to_disk_name(directory: Path) -> None:
-    """fsync of the folder itself: makes a rename in it durable."""
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

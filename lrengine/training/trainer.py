@@ -1,5 +1,5 @@
-"""transformers' Trainer with the few things this project needs otherwise: checkpoints that are whole, the planned data
-order, a token-weighted loss for every model type, scheduled sampling, a clock, a log file."""
+"""The Trainer of `lrengine train`: checkpoints that are whole, the planned data order, a token-weighted loss for every
+model type, scheduled sampling, a log file."""
 
 from __future__ import annotations
 
@@ -13,14 +13,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import log_softmax
-from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import Sampler, SequentialSampler
-from transformers import Trainer
 
 from lrengine.models.losses import IGNORED_LABEL
 from lrengine.training.checkpoints import STAGING, STATE_FILE, keep_newest, publish
-from lrengine.training.clock import RunClock, learning_rate_factor
-from lrengine.training.config import OptimizerSection, ScheduledSampling
+from lrengine.training.clock_trainer import ClockTrainer
+from lrengine.training.config import ScheduledSampling
 from lrengine.training.scheduled_sampling import own_prediction_probability, sampled_decoder_inputs
 
 LOG_FILE = "train_log.jsonl"
@@ -32,28 +30,23 @@ class LossOptions:
     scheduled_sampling: ScheduledSampling | None = None
 
 
-class PlannedTrainer(Trainer):
+class PlannedTrainer(ClockTrainer):
     """`write_model(directory)` saves everything a model directory holds; `keep` checkpoints stay."""
 
     def __init__(
         self,
         *,
-        clock: RunClock,
-        optimizer_section: OptimizerSection,
         loss_options: LossOptions,
         write_model: Callable[[Path], None],
         keep: int,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.clock = clock
-        self.optimizer_section = optimizer_section
         self.loss_options = loss_options
         self.write_model = write_model
         self.keep = keep
         self._staging = False
         self.model_accepts_loss_kwargs = True  # compute_loss below divides by the step's tokens itself
-        self.add_callback(clock)
 
     # Data: the plan is the order.
 
@@ -100,23 +93,10 @@ class PlannedTrainer(Trainer):
             bare = self.accelerator.unwrap_model(model)
             inputs["decoder_input_ids"] = sampled_decoder_inputs(bare, inputs, probability)
 
-    def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> LambdaLR:
-        """By the clock's progress, so that a run with a time budget also ends at a learning rate of 0."""
-        if self.lr_scheduler is None:
-            section = self.optimizer_section
-            chosen = optimizer if optimizer is not None else self.optimizer
-            assert chosen is not None
-            self.lr_scheduler = LambdaLR(
-                chosen,
-                lambda step: learning_rate_factor(self.clock.progress_at(step), section.schedule, section.warmup),
-            )
-        return self.lr_scheduler
-
     # Files.
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Also one line of train_log.jsonl, which is written at once: a killed run leaves its curve."""
-        logs["elapsed_s"] = round(self.clock.seconds, 3)
         if self.loss_options.scheduled_sampling is not None and "loss" in logs:
             config = self.loss_options.scheduled_sampling
             logs["own_predictions"] = own_prediction_probability(config, self.clock.progress, self.state.global_step)
