@@ -52,7 +52,7 @@ class BatchSource(Dataset):  # type: ignore[type-arg]
 
 def near_lengths(lengths: Sequence[int], size: int, generator: random.Random) -> list[int]:
     """Indices of `size` items of similar length: `lengths` is sorted, the batch comes from a random window of it."""
-    window = min(8 * size, len(lengths))
+    window = min(4 * size, len(lengths))
     start = generator.randrange(len(lengths) - window + 1)
     return generator.sample(range(start, start + window), min(size, window))
 

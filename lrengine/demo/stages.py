@@ -89,14 +89,20 @@ class Workshop:
             for group in self.sample.groups("train")
         ]
         groups = [group for group in groups if len(group) > 1]
-        ids = SpecialIds(tokenizer.bos_token_id, tokenizer.pad_token_id, tokenizer.eos_token_id)
+        ids = SpecialIds(
+            tokenizer.bos_token_id,
+            tokenizer.pad_token_id,
+            tokenizer.eos_token_id,
+            tokenizer.mask_token_id,
+            first_piece=4,
+        )
         encoder = small_encoder(len(tokenizer), self.recipe.encoder_width, self.recipe.encoder_layers)
         model = AlignmentModel(encoder)
-        batches = AlignmentBatches(groups, ids, self.recipe.batch["encoder"])
+        batches = AlignmentBatches(groups, len(tokenizer), ids, self.recipe.batch["encoder"])
         done = pretrain(model, batches.make, self._budget("encoder"), 2e-3, self.models, self.tick)
         encoder.eval().save_pretrained(self.encoder)
         return Stage(
-            "encoder", "Encoder", "translation ranking",
+            "encoder", "Encoder", "translation ranking and masked translation LM (TLM)",
             f"{sum(map(len, groups)):,} texts in {len(EMOJI_LANGUAGES)} languages, {len(groups):,} meanings",
             steps=done.steps, trained_parameters=count_parameters(encoder), loss=done.loss,
         )  # fmt: skip
@@ -155,7 +161,12 @@ class Workshop:
                 "mix": {"translation": 0.95, "denoising": 0.05},
                 "language_tags": {"style": "token", "template": TAG},
             },
-            "optimizer": {"learning_rate": 2e-3, "schedule": "linear", "weight_decay": 0.01, "beta2": 0.98},
+            "optimizer": {
+                "learning_rate": 2e-3 if self.recipe.encoder is None else 5e-4,  # trained weights bear smaller steps
+                "schedule": "linear",
+                "weight_decay": 0.01,
+                "beta2": 0.98,
+            },
         }
         return self._train(config, "swcm", "SWCM translator", "translation and denoising")
 
@@ -197,7 +208,7 @@ class Workshop:
         budget = self._budget(key)
         config["run"] = {
             "output_dir": str(self.models / key), "seed": self.recipe.seed, "max_steps": budget.most_steps,
-            "max_seconds": budget.seconds, "batch_size": self.recipe.batch[key], "log_every": 5,
+            "max_seconds": budget.seconds, "batch_size": self.recipe.batch_size(key), "log_every": 5,
             "resume": "never", "device": "cpu", "tensorboard": False, "progress": False,
         }  # fmt: skip
         with self.log.open("a", encoding="utf-8") as log, redirect_stdout(log):

@@ -31,6 +31,7 @@ from lrengine.demo.results import (
 )
 from lrengine.demo.sample import EMOJI_LANGUAGES, Sample, find_sample
 from lrengine.demo.svg import Bar, BarGroup, bar_chart, heat_map, line_chart, nice_ticks
+from lrengine.models.losses import IGNORED_LABEL
 from tiny import tiny_encoder, tiny_encoder_config, tiny_llm
 
 SAMPLE = Path(__file__).parents[2] / "data" / "sample"
@@ -152,25 +153,27 @@ def test_samples_are_drawn_by_seed_from_the_test_split_only() -> None:
     assert {(source, target) for source, target, _, _ in drawn} == set(sample.directions())
 
 
-IDS = SpecialIds(begin=0, pad=1, end=2)
+IDS = SpecialIds(begin=0, pad=1, end=2, mask=4, first_piece=5)
 
 
-def test_alignment_batches_pair_translations() -> None:
+def test_alignment_batches_pair_translations_and_mask_only_pieces() -> None:
     groups = [{"en": [10 + n] * 3, "zh": [50 + n] * 2, "ug": [90 + n] * 4} for n in range(20)]
-    sides = AlignmentBatches(groups, IDS, size=8).make(random.Random(5))["sides"]
+    batch = AlignmentBatches(groups, 200, IDS, size=8).make(random.Random(5))
+    sides, masked, labels = batch["sides"], batch["masked"], batch["labels"]
     assert sides.shape[0] == 16 and (sides[:, 0] == IDS.begin).all()
     meanings = [{(int(token) - 10) % 40 for token in row if token >= 5} for row in sides]
     assert meanings[:8] == meanings[8:]  # row i and row B + i say the same
     assert len({frozenset(meaning) for meaning in meanings[:8]}) == 8
-    languages = [int(max(row)) // 40 for row in sides]
-    assert all(languages[i] != languages[i + 8] for i in range(8))
+    chosen = labels != IGNORED_LABEL
+    assert chosen.any() and (labels[chosen] >= IDS.first_piece).all()
+    assert ((masked != IDS.mask) | chosen).all()
 
 
 def test_pretraining_lowers_the_loss_and_stops_at_its_budget(tmp_path: Path) -> None:
     torch.manual_seed(0)
     groups = [{"en": [10 + n], "ug": [90 + n]} for n in range(40)]
     model = AlignmentModel(small_encoder(200, width=32, layers=1))
-    batches = AlignmentBatches(groups, IDS, size=16)
+    batches = AlignmentBatches(groups, 200, IDS, size=16)
     by_steps = pretrain(model, batches.make, Budget(1000.0, 60), 5e-3, tmp_path, lambda text: None)
     assert by_steps.steps == 60
     assert by_steps.loss[-1][1] < 0.8 * by_steps.loss[0][1]
