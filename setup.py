@@ -13,7 +13,8 @@ TOP_LEVEL = {"lrengine.kernels": "kernels", "lrengine.export": "export"}
 
 
 class CMakeBuild(build_ext):
-    """`LRENGINE_BUILD_JOBS` limits the compiler processes; `LRENGINE_CMAKE_ARGS` adds options."""
+    """`LRENGINE_BUILD_JOBS` limits the compiler processes; `LRENGINE_CMAKE_ARGS` adds options, such as
+    -DLRENGINE_CUDA=ON for wheels with the CUDA backend built where there is no GPU."""
 
     def build_extension(self, ext: Extension) -> None:
         target = Path(self.get_ext_fullpath(ext.name)).resolve()
@@ -30,7 +31,7 @@ class CMakeBuild(build_ext):
         ]
         jobs = os.environ.get("LRENGINE_BUILD_JOBS", str(os.cpu_count() or 1))
         subprocess.run(["cmake", "-S", str(ROOT / "csrc"), "-B", str(build), *options], check=True)
-        subprocess.run(["cmake", "--build", str(build), "--target", "_engine", "-j", jobs], check=True)
+        subprocess.run(["cmake", "--build", str(build), "--target", "lrengine_package", "-j", jobs], check=True)
 
     @staticmethod
     def _pybind11() -> list[str]:
