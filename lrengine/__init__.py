@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -11,6 +12,11 @@ if TYPE_CHECKING:
 
 __all__ = ["Classification", "Engine", "Generation", "Score", "Token"]
 __version__ = "0.1.0"
+
+_TREE = Path(__file__).parents[1]
+if (_TREE / "setup.py").is_file() and (_TREE / "kernels").is_dir():
+    # in a source tree, lrengine.kernels and lrengine.export lie beside this folder; an installation has them inside
+    __path__.append(str(_TREE))
 
 
 def __getattr__(name: str) -> Any:

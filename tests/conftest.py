@@ -1,12 +1,16 @@
 """PyTorch sums in an order that depends on its number of threads: one thread here and in the processes that tests
-start, so that a run in another process can be compared bit by bit."""
+start, so that a run in another process can be compared bit by bit.
+
+Triton decides when it is imported whether its kernels are interpreted; without an NVIDIA driver they are."""
 
 import os
 import sys
+from pathlib import Path
 
 import pytest
 
 os.environ["OMP_NUM_THREADS"] = "1"
+os.environ.setdefault("TRITON_INTERPRET", "0" if Path("/dev/nvidiactl").exists() else "1")
 
 
 @pytest.fixture(autouse=True)

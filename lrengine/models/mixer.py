@@ -13,6 +13,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import dropout, linear
 
+from lrengine.kernels.layer_mix import layer_mix
+from lrengine.kernels.transformer_mix import attend_layers
+
 MIXERS = ("last", "global", "transformer")
 
 # Published code's values: temperature 100 + 1e5 t with t from 1e-5 and logits from 3e-5; its encoder layer: 1 head,
@@ -52,17 +55,17 @@ class LayerMixer(nn.Module):
         super().__init__()
         self.settings, self.layers, self.width = settings, layers, width
 
+    def logits(self, states: Sequence[Tensor]) -> Tensor:
+        """[L], the same for all tokens, or [B, S, L]; in float32 or better."""
+        raise NotImplementedError
+
     def weights(self, states: Sequence[Tensor]) -> Tensor:
         """[B, S, L], rows sum to 1."""
-        raise NotImplementedError
+        return self.logits(states).softmax(-1).to(states[0].dtype).expand(*states[0].shape[:-1], -1)
 
     def forward(self, states: Sequence[Tensor], mask: Tensor) -> tuple[Tensor, Tensor]:
         """Fused states [B, S, D] and the weights [B, S, L] that made them; both zeros where mask [B, S] is 0."""
-        weights = self.weights(states) * mask.unsqueeze(-1).to(states[0].dtype)
-        fused = weights[..., :1] * states[0]
-        for index in range(1, len(states)):  # one layer at a time: a stack would copy all L states
-            fused = fused + weights[..., index : index + 1] * states[index]
-        return fused, weights
+        return layer_mix(states, self.logits(states), mask)
 
     def reset_parameters(self) -> None:
         """First values of the parameters that this module itself (not a submodule) holds."""
@@ -72,10 +75,13 @@ class LastMixer(LayerMixer):
     """w is one-hot on the last layer: LangBridge."""
 
     def weights(self, states: Sequence[Tensor]) -> Tensor:
-        batch, length, _ = states[0].shape
-        one_hot = torch.zeros(batch, length, self.layers, dtype=states[0].dtype, device=states[0].device)
+        one_hot = states[0].new_zeros(*states[0].shape[:-1], self.layers)
         one_hot[..., -1] = 1.0
         return one_hot
+
+    def forward(self, states: Sequence[Tensor], mask: Tensor) -> tuple[Tensor, Tensor]:
+        kept = mask.unsqueeze(-1).to(states[-1].dtype)
+        return states[-1] * kept, self.weights(states) * kept
 
 
 class GlobalMixer(LayerMixer):
@@ -91,14 +97,13 @@ class GlobalMixer(LayerMixer):
         nn.init.constant_(self.layer_logits, _FIRST_LAYER_LOGIT)
         nn.init.constant_(self.temperature, _FIRST_TEMPERATURE)
 
-    def logits(self) -> Tensor:
+    def global_logits(self) -> Tensor:
         """[L], in float32 or better: the factor is too large for half precision."""
         base, factor = self.settings["temperature_base"], self.settings["temperature_factor"]
         return (base + factor * _wide(self.temperature)) * _wide(self.layer_logits)
 
-    def weights(self, states: Sequence[Tensor]) -> Tensor:
-        batch, length, _ = states[0].shape
-        return self.logits().softmax(-1).to(states[0].dtype).expand(batch, length, -1)
+    def logits(self, states: Sequence[Tensor]) -> Tensor:
+        return self.global_logits()
 
 
 class TransformerMixer(GlobalMixer):
@@ -138,29 +143,21 @@ class TransformerMixer(GlobalMixer):
         """alpha [B, S, 1 + L] after dropout: kept entries are scaled up, so its rows no longer sum to 1."""
         return dropout(alpha, self.settings["dropout"], self.training)
 
-    def weights(self, states: Sequence[Tensor]) -> Tensor:
-        dtype = self.cls.dtype
-        mixed, total = self._attend([state.to(dtype) for state in states])
-        wq, wk, wv = self.attention.in_proj_weight.chunk(3)
+    def logits(self, states: Sequence[Tensor]) -> Tensor:
+        mixed, total = self._attend(states)
+        _, _, wv = self.attention.in_proj_weight.chunk(3)
         value = linear(mixed, wv) + total * self.attention.in_proj_bias[2 * self.width :]
         x = self.norm1(self.cls + self.dropout1(self.attention.out_proj(value)))
         x = self.norm2(x + self.dropout2(self.linear2(self.dropout(self.linear1(x).relu()))))
         logits = _wide(self.output(x))
-        if self.settings["add_global"]:
-            logits = logits + self.logits()
-        return logits.softmax(-1).to(states[0].dtype)
+        return logits + self.global_logits() if self.settings["add_global"] else logits
 
     def _attend(self, states: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """z = alpha_0 c + sum_l alpha_l (h_l + p_l) [B, S, D] and sum(alpha) [B, S, 1]."""
-        key = self._constant_key()
-        own = self.position_embeddings @ key  # [L]
-        scores = [(self.cls @ key).expand(states[0].shape[:-1])]
-        scores += [state @ key + own[index] for index, state in enumerate(states)]
-        alpha = self.attention_dropout(_wide(torch.stack(scores, dim=-1)).softmax(-1).to(key.dtype))
-        mixed = alpha @ torch.cat((self.cls[None], self.position_embeddings))
-        for index, state in enumerate(states, start=1):
-            mixed = mixed + alpha[..., index : index + 1] * state
-        return mixed, alpha.sum(-1, keepdim=True)
+        keep = None
+        if self.training and self.settings["dropout"] > 0:
+            keep = self.attention_dropout(self.cls.new_ones(*states[0].shape[:-1], 1 + self.layers))
+        return attend_layers(states, self._constant_key(), self.position_embeddings, self.cls, keep)
 
     def _constant_key(self) -> Tensor:
         """k = Wk^T q [D] with q = (Wq c + bq) / sqrt(D); the key bias adds the same to every score and drops out."""
