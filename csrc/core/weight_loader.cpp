@@ -266,6 +266,11 @@ Vector WeightLoader::vector(const std::string& name, std::int64_t size) {
     return storage_.vectors[name] = vector;
 }
 
+Vector WeightLoader::rows_of(const std::string& name, std::int64_t rows, std::int64_t cols) {
+    require_matrix(name, rows, cols);
+    return vector(name, rows * cols);
+}
+
 Vector WeightLoader::optional_vector(const std::string& name, std::int64_t size) {
     return has(name) ? vector(name, size) : Vector{};
 }

@@ -33,6 +33,8 @@ public:
     Weight table(const std::string& name, std::int64_t rows, std::int64_t cols);
     // All elements of a tensor of any shape whose product is `size`.
     Vector vector(const std::string& name, std::int64_t size);
+    // All elements, row after row, of a tensor [rows, cols] and no other shape.
+    Vector rows_of(const std::string& name, std::int64_t rows, std::int64_t cols);
     // Absent tensor: a null Vector.
     Vector optional_vector(const std::string& name, std::int64_t size);
 

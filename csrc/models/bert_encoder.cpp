@@ -9,7 +9,7 @@ BertEmbeddings load_embeddings(const EncoderConfig& config, WeightLoader& loader
     BertEmbeddings embeddings;
     embeddings.word = loader.matrix(prefix + "word_embeddings.weight", config.vocab, config.width);
     embeddings.position = loader.table(prefix + "position_embeddings.weight", config.position_rows, config.width);
-    const Vector types = loader.vector(prefix + "token_type_embeddings.weight", config.type_vocab * config.width);
+    const Vector types = loader.rows_of(prefix + "token_type_embeddings.weight", config.type_vocab, config.width);
     embeddings.type = {types.data, config.width};
     embeddings.norm = load_layer_norm(loader, prefix + "LayerNorm", config.width, config.eps);
     // Buffers that older releases of transformers stored, and a pooler that nothing here reads.

@@ -19,7 +19,7 @@ FeedForward load_ffn(const EncoderConfig& config, WeightLoader& loader, const st
 
 RelativeBias load_bias(const EncoderConfig& config, WeightLoader& loader, const std::string& attention) {
     const std::string name = attention + "relative_attention_bias.weight";
-    return {.table = loader.vector(name, config.bias_buckets * config.heads).data,
+    return {.table = loader.rows_of(name, config.bias_buckets, config.heads).data,
             .buckets = config.bias_buckets,
             .max_distance = config.bias_max_distance,
             .bidirectional = true};

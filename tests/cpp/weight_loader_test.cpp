@@ -247,6 +247,7 @@ TEST(loader_refuses_missing_tensors_and_wrong_shapes) {
     CHECK_ERROR(loader.matrix("v", 2, 3), ErrorCode::kModelFile, "v: found shape [6], expected [2, 3]");
     CHECK_ERROR(loader.table("w", 2, 2), ErrorCode::kModelFile, "expected [2, 2]");
     CHECK_ERROR(loader.vector("w", 5), ErrorCode::kModelFile, "w: found shape [2, 3], expected 5 elements");
+    CHECK_ERROR(loader.rows_of("w", 3, 2), ErrorCode::kModelFile, "w: found shape [2, 3], expected [3, 2]");
     loader.matrix("w", 2, 3);
     CHECK_ERROR(loader.matrix("w", 3, 2), ErrorCode::kModelFile, "w: found shape");  // though it is loaded
 }
