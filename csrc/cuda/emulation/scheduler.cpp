@@ -1,0 +1,266 @@
+// Whose turn it is. Warps of a block take turns in a random order, and a warp's lanes as long as any can run.
+#include <algorithm>
+#include <array>
+#include <memory>
+#include <numeric>
+
+#include "execution.h"
+#include "random.h"
+#include "runtime.h"
+
+extern "C" {
+uint3 emulation_thread_index;
+uint3 emulation_block_index;
+dim3 emulation_block_dim;
+dim3 emulation_grid_dim;
+}
+
+namespace emulation {
+
+namespace {
+
+// Rounds in which threads only spin; then nobody will ever set what they wait for.
+constexpr int kSpinLimit = 200'000;
+
+StackPool& stacks() {
+    static StackPool pool;
+    return pool;
+}
+
+// Blocks are kept from launch to launch: their arenas and threads are costly to make.
+Block& block_at(std::size_t i) {
+    static std::vector<std::unique_ptr<Block>> blocks;
+    while (i >= blocks.size()) blocks.push_back(std::make_unique<Block>());
+    return *blocks[i];
+}
+
+[[noreturn]] void thread_main() {
+    Run& run = *running;
+    run.call->invoke(run.call->kernel, run.arguments.data());
+    Thread& me = *run.thread;
+    Warp& warp = me.block->warp_of(me);
+    for (const Rendezvous& waiting : warp.open) {
+        if (waiting.mask & (1u << me.lane())) {
+            kernel_fault(FaultKind::kWarpLanes, cudaErrorLaunchFailure,
+                         "the thread exits while other lanes wait for it in a warp operation");
+        }
+    }
+    warp.exited |= 1u << me.lane();
+    me.block->exited++;
+    me.state = ThreadState::kExited;
+    run.progress = true;
+    for (;;) switch_to_scheduler(run);
+}
+
+void begin_block(Run& run, Block& block, uint3 index, std::uint32_t number, dim3 size, std::size_t dynamic_bytes,
+                 std::size_t first_stack) {
+    const unsigned count = size.x * size.y * size.z;
+    block.index = index;
+    block.number = number;
+    block.epoch = next_epoch();
+    block.threads.resize(count);
+    block.warps.assign((count + 31) / 32, Warp{});
+    block.shared.begin_block(dynamic_bytes);
+    block.arrived = block.exited = block.at_grid_barrier = 0;
+    block.fence = block.acquired = 0;
+    block.race_floor = run.previous_first_epoch != 0 ? run.previous_first_epoch : run.launch_epoch;
+    for (unsigned i = 0; i < count; ++i) {
+        Thread& thread = block.threads[i];
+        std::byte* low = stacks().at(first_stack + i);
+        thread.context = new_context(low, first_stack + i, thread_main);
+        thread.stack_low = reinterpret_cast<std::uintptr_t>(low);
+        thread.block = &block;
+        thread.index = {i % size.x, i / size.x % size.y, i / (size.x * size.y)};
+        thread.number = static_cast<std::uint16_t>(i);
+        thread.state = ThreadState::kRunnable;
+        thread.unblocked_atomics = 0;
+        block.warps[i / 32].present |= 1u << (i % 32);
+    }
+    for (Warp& warp : block.warps) warp.runnable = warp.present;
+}
+
+void resume(Run& run, Thread& thread) {
+    run.thread = &thread;
+    run.stack_low = thread.stack_low;
+    emulation_thread_index = thread.index;
+    emulation_switch_context(&run.scheduler, thread.context);
+}
+
+// Lets the warp's lanes run until each waits for somebody, has yielded, or has exited.
+void run_warp(Run& run, Block& block, std::size_t number, Random& random) {
+    Warp& warp = block.warps[number];
+    while (warp.runnable != 0) {
+        const std::uint32_t bits = random.next();
+        const unsigned multiplier = bits | 1u, start = bits >> 8;
+        for (unsigned i = 0; i < 32 && warp.runnable != 0; ++i) {
+            const unsigned lane = (start + multiplier * i) & 31u;
+            if (!(warp.runnable & (1u << lane))) continue;
+            warp.runnable &= ~(1u << lane);
+            resume(run, block.threads[number * 32 + lane]);
+            if (run.failed) return;
+        }
+    }
+}
+
+// One turn for every warp. Returns whether a thread can run on.
+bool run_block(Run& run, Block& block, Random& random) {
+    run.block = &block;
+    run.shared_low = reinterpret_cast<std::uintptr_t>(block.shared.memory());
+    emulation_block_index = block.index;
+    std::array<std::uint8_t, 32> order{};
+    const std::size_t warps = block.warps.size();
+    std::iota(order.begin(), order.end(), 0);
+    random.shuffle(order.data(), warps);
+    for (std::size_t i = 0; i < warps; ++i) {
+        run_warp(run, block, order[i], random);
+        if (run.failed) return false;
+    }
+    bool runnable = false;
+    for (Warp& warp : block.warps) {
+        warp.runnable |= warp.yielded;
+        warp.yielded = 0;
+        runnable = runnable || warp.runnable != 0;
+    }
+    return runnable;
+}
+
+const Thread& a_thread(const Block& block, ThreadState state) {
+    for (const Thread& thread : block.threads) {
+        if (thread.state == state) return thread;
+    }
+    return block.threads.front();
+}
+
+// Nobody can run, and not all have exited: says who waits where for whom.
+void report_stuck(Run& run, Block& block, bool spinning) {
+    const auto waiting = [&](ThreadState state) {
+        return std::count_if(block.threads.begin(), block.threads.end(),
+                             [&](const Thread& thread) { return thread.state == state; });
+    };
+    std::string what;
+    FaultKind kind = FaultKind::kBarrier;
+    const Thread* culprit = nullptr;
+    const auto note = [&](ThreadState state, const char* doing) {
+        const auto count = waiting(state);
+        if (count == 0) return;
+        const Thread& example = a_thread(block, state);
+        what += (what.empty() ? "" : ", ") + std::to_string(count) + " of " + std::to_string(block.threads.size()) +
+                " threads " + doing;
+        if (state != ThreadState::kExited && state != ThreadState::kRunnable)
+            what += " at " + describe_where(example.where);
+        if (state != ThreadState::kExited) culprit = &example;
+    };
+    note(ThreadState::kAtBarrier, "wait for the block");
+    note(ThreadState::kAtGridBarrier, "wait for the grid");
+    note(ThreadState::kAtWarpOperation, "wait for lanes of their warp");
+    note(ThreadState::kRunnable, "spin");
+    note(ThreadState::kExited, "have exited");
+    if (spinning)
+        kind = FaultKind::kTimeout;
+    else if (block.arrived == 0 && block.at_grid_barrier == 0)
+        kind = FaultKind::kWarpLanes;
+    const cudaError_t error = spinning ? cudaErrorLaunchTimeout : cudaErrorLaunchFailure;
+    Report report{kind, error, std::string(name_of(kind)) + ": " + what, run.kernel, block.index, {}, 0, 0};
+    if (culprit != nullptr) {
+        report.thread = culprit->index;
+        report.text += "; for one, " + describe_thread(*culprit);
+    }
+    report.text += " of " + run.kernel;
+    record_fault(std::move(report));
+    run.failed = true;
+}
+
+void finish_block(Run& run, Block& block, std::size_t* static_bytes) {
+    *static_bytes = std::max(*static_bytes, block.shared.static_bytes());
+    if (run.failed) return;
+    if (!block.finished()) report_stuck(run, block, false);
+}
+
+uint3 block_index(std::uint32_t number, dim3 grid) {
+    return {number % grid.x, number / grid.x % grid.y, number / (grid.x * grid.y)};
+}
+
+// Every block for itself: none can count on another that is not yet there, or no longer.
+void run_independent(Run& run, dim3 grid, dim3 size, std::size_t dynamic_bytes, std::size_t* static_bytes,
+                     Random& random) {
+    const std::uint32_t count = grid.x * grid.y * grid.z;
+    Permutation order(count, random);
+    Block& block = block_at(0);
+    for (std::uint32_t i = 0; i < count && !run.failed; ++i) {
+        const std::uint32_t number = order[i];
+        begin_block(run, block, block_index(number, grid), number, size, dynamic_bytes, 0);
+        for (int spins = 0; run_block(run, block, random);) {
+            spins = run.progress ? 0 : spins + 1;
+            run.progress = false;
+            if (spins > kSpinLimit) report_stuck(run, block, true);
+            if (run.failed) break;
+        }
+        finish_block(run, block, static_bytes);
+    }
+}
+
+// All blocks at once, which is what a cooperative launch promises.
+void run_cooperative(Run& run, dim3 grid, dim3 size, std::size_t dynamic_bytes, std::size_t* static_bytes,
+                     Random& random) {
+    const std::uint32_t count = grid.x * grid.y * grid.z;
+    const std::size_t threads = std::size_t{size.x} * size.y * size.z;
+    for (std::uint32_t i = 0; i < count; ++i) {
+        begin_block(run, block_at(i), block_index(i, grid), i, size, dynamic_bytes, i * threads);
+    }
+    for (int spins = 0; !run.failed;) {
+        Permutation order(count, random);
+        bool runnable = false;
+        std::size_t waiting = 0;
+        for (std::uint32_t i = 0; i < count && !run.failed; ++i) {
+            Block& block = block_at(order[i]);
+            runnable = run_block(run, block, random) || runnable;
+            waiting += block.at_grid_barrier;
+        }
+        if (run.failed) break;
+        spins = run.progress ? 0 : spins + 1;
+        run.progress = false;
+        if (runnable && spins > kSpinLimit) {
+            report_stuck(run, block_at(0), true);
+        } else if (!runnable) {
+            if (waiting != count * threads) break;
+            run.launch_epoch = next_epoch();
+            for (std::uint32_t i = 0; i < count; ++i) {
+                Block& block = block_at(i);
+                block.at_grid_barrier = 0;
+                block.epoch = next_epoch();
+                if (block.race_floor > run.previous_first_epoch) block.race_floor = run.launch_epoch;
+                for (Warp& warp : block.warps) warp.runnable = warp.present;
+            }
+        }
+    }
+    for (std::uint32_t i = 0; i < count; ++i) finish_block(run, block_at(i), static_bytes);
+}
+
+}  // namespace
+
+void switch_to_scheduler(Run& run) { emulation_switch_context(&run.thread->context, run.scheduler); }
+
+void wait_as(Run& run, ThreadState state, const std::source_location& where) {
+    Thread& me = *run.thread;
+    me.state = state;
+    me.where = where;
+    run.progress = true;
+    me.unblocked_atomics = 0;
+    switch_to_scheduler(run);
+    me.state = ThreadState::kRunnable;
+}
+
+void run_grid(Run& run, dim3 grid, dim3 block, std::size_t dynamic_bytes, std::size_t* static_bytes) {
+    emulation_block_dim = block;
+    emulation_grid_dim = grid;
+    Random random(runtime().seed + run.first_epoch);
+    running = &run;
+    if (run.cooperative) {
+        run_cooperative(run, grid, block, dynamic_bytes, static_bytes, random);
+    } else {
+        run_independent(run, grid, block, dynamic_bytes, static_bytes, random);
+    }
+    running = nullptr;
+}
+
+}  // namespace emulation
