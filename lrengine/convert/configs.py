@@ -54,6 +54,8 @@ def _check_sizes(fields: dict[str, Any], where: Path) -> None:
     model class loop over layers before anything could be compared with the weights."""
     for name in _SIZES & set(fields):
         value, limit = fields[name], _MAX_LAYERS if "layers" in name else _MAX_SIZE
+        if name == "head_dim" and value is None:  # derived from the width, as in Mistral's published configs
+            continue
         if not isinstance(value, int) or isinstance(value, bool) or not 0 < value <= limit:
             raise ModelFileError(f"{where}: {name}: found {value!r}, expected an integer from 1 to {limit}")
 

@@ -14,6 +14,7 @@ from safetensors.torch import save_file
 from torch import nn
 from transformers import PreTrainedModel, XLMRobertaModel
 
+from lrengine import Engine
 from lrengine.convert.options import ConvertOptions
 from lrengine.convert.run import convert
 from lrengine.errors import ModelFileError, UnsupportedModelError
@@ -93,6 +94,19 @@ def test_langbridge_other_sub_models(tmp_path: Path, encoder: str, llm: str) -> 
     options = sub_configs(tmp_path / "parts", model.lb.enc, tiny_llm(llm))
     convert(save_langbridge(model, tmp_path / "src", "linear"), tmp_path / "dst", options=options)
     assert_same_logits(model, tmp_path / "dst")
+
+
+def test_a_null_head_dim_is_derived(tmp_path: Path) -> None:
+    """As published Mistral configs have it."""
+    model = langbridge("linear", llm="mistral")
+    options = sub_configs(tmp_path / "parts", model.lb.enc, tiny_llm("mistral"))
+    file = tmp_path / "parts/llm/config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "head_dim": None}))
+    convert(save_langbridge(model, tmp_path / "src", "linear"), tmp_path / "dst", options=options)
+    ours = assert_same_logits(model, tmp_path / "dst").float()
+    expected = ours.generate(torch.tensor([SOURCES[0]]), max_new_tokens=6, do_sample=False)[0].tolist()
+    (found,) = Engine.load(tmp_path / "dst", threads=1).generate([SOURCES[0]], max_new_tokens=6)
+    assert found.tokens == [token for token in expected if token != 2]
 
 
 @pytest.mark.parametrize("absent", ["lb.embeddings.weight", "lb.lm.embed_tokens.weight", "lb.enc.shared.weight"])
