@@ -1,0 +1,80 @@
+// How products of few rows are cut into the work of warps, on the host: what the kernels of linear_few_rows.cuh read.
+#pragma once
+
+#include <cuda_runtime.h>
+
+#include <cstdint>
+#include <span>
+#include <type_traits>
+
+#include "core/tensor.h"
+#include "cuda/device.cuh"
+#include "cuda/device.h"
+#include "cuda/launch.h"
+#include "cuda/packs.cuh"
+#include "ops/linear.h"
+
+namespace lrengine::cuda {
+
+constexpr std::int64_t kFewRows = 16;  // M up to which the products are ours
+constexpr int kOutputs = 4;            // rows of the weight that a warp reads at a time
+constexpr int kMaxWarps = 8;           // of a block
+constexpr int kMaxProducts = 16;       // of a launch: 2 KB of its 4 KB of parameters
+
+// Elements of a weight in 16 bytes, and in the 512 bytes that a warp reads of one row at a time.
+__host__ __device__ constexpr int per_load(DType type) {
+    return type == DType::kFloat32 ? 4 : type == DType::kInt8 ? 16 : 8;
+}
+__host__ __device__ constexpr int per_chunk(DType type) { return kWarp * per_load(type); }
+
+// Shared memory for x, and of a kernel in all: below the 99 KB that devices of compute capability 8.6 have.
+constexpr std::int64_t kStageBytes = 80 * 1024;
+constexpr std::size_t kMaxSharedBytes = 96 * 1024;
+
+struct Product {
+    PackedView x;
+    MatrixView out, residual;  // residual.data is null when there is none
+    const void* weight;        // [outputs, cols], each row a multiple of 16 bytes
+    const float* scales;       // int8: [outputs]
+    const float* bias;         // or null
+    int rows, outputs, cols;
+    int x_number;    // the same for products of the same x
+    int first_tile;  // of its tiles among those of all products
+    Activation activation;
+};
+
+// A tile is `groups` warp-groups wide, 4 outputs a group; the `splits` warps of a group share the columns: in its step
+// i warp s reads chunk i * splits + s. x lies in shared memory `stretch` chunks at a time.
+struct Products {
+    Product items[kMaxProducts];
+    int count;
+    int tiles;
+    int groups, splits, stretch;
+};
+
+struct FewRowsPlan {
+    Products products;
+    int rows;           // bucket that the kernel is compiled for: 1, 2, 4, 8 or 16
+    LaunchShape shape;  // shared_bytes: of x and of the partial sums
+};
+
+// Whether the few-row kernels can read this weight: rows that are whole 16-byte words.
+bool is_packed(const Weight& weight);
+
+// All weights are of one type and is_packed(); at most kMaxProducts, of at most kFewRows rows. `split`: let several
+// warps share an output where there are too few outputs to keep the memory busy.
+FewRowsPlan plan_few_rows(const Device& device, std::span<const LinearArgs> products, bool split);
+
+// Blocks of kMaxWarps that a processor holds at a time; the kernel's registers are limited accordingly.
+constexpr int blocks_per_processor(int rows) { return rows <= 8 ? 2 : 1; }
+
+// Every launch that needs it asks for the same, so that sessions do not lower each other's bound.
+template <typename... Arguments>
+void launch_few_rows(LaunchQueue& queue, const LaunchShape& shape, void (*kernel)(Arguments...),
+                     const std::type_identity_t<Arguments>&... arguments) {
+    constexpr std::size_t kAlwaysAllowed = 48 * 1024;
+    if (shape.shared_bytes > kAlwaysAllowed) allow_shared(kernel, kMaxSharedBytes);
+    launch(queue, shape, kernel, arguments...);
+}
+
+}  // namespace lrengine::cuda

@@ -1,0 +1,293 @@
+// Products of few rows (M <= 16), for linear() and project_top_k():
+//
+//     sum[m, n] = sum over k of x[m, k] weight[n, k]        (float32)
+//
+// Bytes: the weight once; x from the second-level cache once a block. Each warp reads 4 rows of the weight, 16 bytes a
+// lane and row (one step), the next step's words in flight while this one's are multiplied. The first words are asked
+// for before the kernel waits for the one ahead of it. x lies in shared memory as float32, in the order that makes a
+// lane's reads free of bank conflicts. Sums over lanes and warps are in a fixed order: the same bits at every run.
+#pragma once
+
+#include "cuda/packs.cuh"
+#include "ops/few_rows_plan.h"
+
+namespace lrengine::cuda {
+
+// Weights are read once: they pass by the first-level cache.
+__device__ __forceinline__ uint4 load_streamed(const void* at) {
+#if defined(__CUDA_ARCH__)
+    uint4 words;
+    asm volatile("ld.global.nc.L1::no_allocate.v4.u32 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(words.x), "=r"(words.y), "=r"(words.z), "=r"(words.w)
+                 : "l"(at));
+    return words;
+#else
+    return *static_cast<const uint4*>(at);
+#endif
+}
+
+// Elements 4 * quad to 4 * quad + 3 of 16 bytes of a weight.
+template <DType kType>
+__device__ __forceinline__ void unpack_quad(const uint4& packed, int quad, float (&values)[4]) {
+    const unsigned words[4] = {packed.x, packed.y, packed.z, packed.w};
+    if constexpr (kType == DType::kFloat32) {
+#pragma unroll
+        for (int i = 0; i < 4; ++i) values[i] = __uint_as_float(words[i]);
+    } else if constexpr (kType == DType::kInt8) {
+        // 2^23 + u has u in its low bits for u < 2^23: cheaper than a conversion, of which a processor does 16 a clock.
+        const unsigned shifted = words[quad] ^ 0x80808080u;  // value + 128
+#pragma unroll
+        for (int i = 0; i < 4; ++i) {
+            values[i] = __uint_as_float(0x4b000000u | (shifted >> (8 * i) & 0xffu)) - (8388608.0f + 128.0f);
+        }
+    } else {
+        unpack_pair(words[2 * quad], kType, values);
+        unpack_pair(words[2 * quad + 1], kType, values + 2);
+    }
+}
+
+// Where column k of a stretch lies in shared memory: lane l reads its quads q at 128 q + 4 l of each chunk.
+template <DType kType>
+__device__ __forceinline__ int place_of(int k) {
+    constexpr int kChunk = per_chunk(kType), kLoad = per_load(kType);
+    const int within = k % kChunk;
+    return k - within + within % kLoad / 4 * (4 * kWarp) + within / kLoad * 4 + within % 4;
+}
+
+// Rows of x, columns [first, first + length), as float32; zeros where x has none. A fused norm would go here.
+template <DType kType, int kRows>
+__device__ __forceinline__ void stage(const Product& product, int first, int length, float* staged) {
+    constexpr int kAtOnce = 2;
+    const int packs = length / kPack, total = kRows * packs, threads = static_cast<int>(blockDim.x);
+    for (int begin = static_cast<int>(threadIdx.x); begin < total; begin += kAtOnce * threads) {
+        RawPack<Elements::kAny> raw[kAtOnce];
+#pragma unroll
+        for (int i = 0; i < kAtOnce; ++i) {
+            const int index = begin + i * threads, m = index / packs, k = first + index % packs * kPack;
+            raw[i] = {};
+            if (index < total && m < product.rows && k < product.cols) {
+                raw[i] = load_raw<Elements::kAny>(product.x, m, k, product.cols);
+            }
+        }
+#pragma unroll
+        for (int i = 0; i < kAtOnce; ++i) {
+            const int index = begin + i * threads, m = index / packs, k = index % packs * kPack;
+            if (index >= total) break;
+            float values[kPack];
+            unpack(raw[i], product.x.matrix.dtype, values);
+            float* row = staged + m * length;
+            *reinterpret_cast<float4*>(row + place_of<kType>(k)) = {values[0], values[1], values[2], values[3]};
+            *reinterpret_cast<float4*>(row + place_of<kType>(k + 4)) = {values[4], values[5], values[6], values[7]};
+        }
+    }
+}
+
+struct Packet {
+    uint4 words[kOutputs];
+};
+
+// sums[r * kRows + m] += the products of this lane's columns. `staged`: this lane's first quad of the chunk in row 0.
+template <DType kType, int kRows>
+__device__ __forceinline__ void accumulate(const Packet& packet, const float* staged, int row_length,
+                                           float (&sums)[kOutputs * kRows]) {
+#pragma unroll
+    for (int quad = 0; quad < per_load(kType) / 4; ++quad) {
+        float weights[kOutputs][4];
+#pragma unroll
+        for (int r = 0; r < kOutputs; ++r) unpack_quad<kType>(packet.words[r], quad, weights[r]);
+#pragma unroll
+        for (int m = 0; m < kRows; ++m) {
+            const float4 x = *reinterpret_cast<const float4*>(staged + m * row_length + quad * 4 * kWarp);
+#pragma unroll
+            for (int r = 0; r < kOutputs; ++r) {
+                float& sum = sums[r * kRows + m];
+                sum = fmaf(x.x, weights[r][0], sum);
+                sum = fmaf(x.y, weights[r][1], sum);
+                sum = fmaf(x.z, weights[r][2], sum);
+                sum = fmaf(x.w, weights[r][3], sum);
+            }
+        }
+    }
+}
+
+// Sums each of kCount values (a power of two) over the warp in kCount - 1 shuffles or a few more: at every offset a
+// lane gives away the half that its partner keeps. What this lane then holds: see Totals.
+template <int kCount, int kOffset = kWarp / 2>
+__device__ __forceinline__ void sum_over_lanes(float* values, int lane) {
+    if constexpr (kOffset > 0 && kCount > 1) {
+        constexpr int kHalf = kCount / 2;
+        const bool upper = (lane & kOffset) != 0;
+#pragma unroll
+        for (int i = 0; i < kHalf; ++i) {
+            const float given = upper ? values[i] : values[i + kHalf];
+            const float kept = upper ? values[i + kHalf] : values[i];
+            values[i] = kept + __shfl_xor_sync(kAllLanes, given, kOffset);
+        }
+        sum_over_lanes<kHalf, kOffset / 2>(values, lane);
+    } else if constexpr (kOffset > 0) {
+        values[0] += __shfl_xor_sync(kAllLanes, values[0], kOffset);
+        sum_over_lanes<1, kOffset / 2>(values, lane);
+    }
+}
+
+// After sum_over_lanes() lane `lane` holds the totals [first, first + kHeld), if it is an owner; the others hold
+// copies.
+template <int kCount>
+struct Totals {
+    static constexpr int kHeld = kCount > kWarp ? kCount / kWarp : 1;
+    static constexpr int kCopies = kCount < kWarp ? kWarp / kCount : 1;
+
+    __device__ static int first(int lane) { return lane / kCopies * kHeld; }
+    __device__ static bool owns(int lane) { return lane % kCopies == 0; }
+};
+
+// Tiles begin, begin + stride, ... below end.
+struct TileRange {
+    int begin, end, stride;
+};
+
+// One block's part of the products. sink.take(product, m, n, sum) is called once for every element of its tiles, by any
+// thread; sink.end_tile(tile), by all threads after each tile.
+template <DType kType, int kRows, typename Sink>
+class Multiplier {
+public:
+    // `shared`: stretch * per_chunk * kRows floats for x and 2 * kMaxWarps * kOutputs * kRows for partial sums.
+    __device__ Multiplier(const Products& list, float* shared, Sink& sink)
+        : list_(list),
+          staged_(shared),
+          partial_(shared + list.stretch * kChunk * kRows),
+          sink_(sink),
+          lane_(static_cast<int>(threadIdx.x) % kWarp),
+          split_(static_cast<int>(threadIdx.x) / kWarp % list.splits),
+          group_(static_cast<int>(threadIdx.x) / kWarp / list.splits) {}
+
+    // Holds the kernel's wait_for_previous_kernels().
+    __device__ __forceinline__ void run(const TileRange& range) {
+        Cursor at{range.begin, 0, 0};
+        find_product(at);
+        Packet current = fetch(at, range.end);
+        wait_for_previous_kernels();
+        allow_next_kernel();
+        while (at.tile < range.end) {
+            const Product& product = list_.items[at.product];
+            Cursor next = at;
+            if (++next.step == steps(product)) {
+                next.tile += range.stride;
+                next.step = 0;
+                find_product(next);
+            }
+            const int chunk = at.step * list_.splits + split_, begin = stage_stretch_of(product, chunk);
+            const Packet ahead = fetch(next, range.end);
+            accumulate<kType, kRows>(current, staged_ + (chunk - begin) * kChunk + lane_ * 4, list_.stretch * kChunk,
+                                     sums_);
+            if (next.tile != at.tile) finish(product, at.tile);
+            at = next;
+            current = ahead;
+        }
+    }
+
+private:
+    static constexpr int kChunk = per_chunk(kType);
+    static constexpr int kCount = kOutputs * kRows;
+
+    struct Cursor {
+        int tile, product, step;
+    };
+
+    __device__ __forceinline__ int steps(const Product& product) const {
+        const int chunks = (product.cols + kChunk - 1) / kChunk;
+        const int steps = (chunks + list_.splits - 1) / list_.splits;
+        return steps > 0 ? steps : 1;
+    }
+
+    // Tiles only ever rise.
+    __device__ __forceinline__ void find_product(Cursor& at) const {
+        while (at.product + 1 < list_.count && at.tile >= list_.items[at.product + 1].first_tile) ++at.product;
+    }
+
+    __device__ __forceinline__ int first_output(const Product& product, int tile, int group) const {
+        return ((tile - product.first_tile) * list_.groups + group) * kOutputs;
+    }
+
+    __device__ __forceinline__ Packet fetch(const Cursor& at, int end) const {
+        constexpr std::int64_t kBytes = 16 / per_load(kType);
+        const Product& product = list_.items[at.product];
+        const int k = (at.step * list_.splits + split_) * kChunk + lane_ * per_load(kType);
+        Packet packet{};
+        if (at.tile >= end || k >= product.cols) return packet;
+        const int n = first_output(product, at.tile, group_), last = product.outputs - 1;
+        const char* weight = static_cast<const char*>(product.weight) + k * kBytes;
+#pragma unroll
+        for (int r = 0; r < kOutputs; ++r) {
+            const std::int64_t row = n + r < last ? n + r : last;
+            packet.words[r] = load_streamed(weight + row * product.cols * kBytes);
+        }
+        return packet;
+    }
+
+    // Sees to it that this x's stretch with `chunk` is in shared memory; returns the stretch's first chunk. Chunks of
+    // one step are in one stretch: it is a multiple of `splits` long.
+    __device__ __forceinline__ int stage_stretch_of(const Product& product, int chunk) {
+        const int begin = chunk / list_.stretch * list_.stretch;
+        if (product.x_number == staged_x_ && begin == staged_begin_) return begin;
+        staged_x_ = product.x_number;
+        staged_begin_ = begin;
+        __syncthreads();
+        stage<kType, kRows>(product, begin * kChunk, list_.stretch * kChunk, staged_);
+        __syncthreads();
+        return begin;
+    }
+
+    __device__ __forceinline__ void take(const Product& product, int first_output, int index, float sum) {
+        const int n = first_output + index / kRows, m = index % kRows;
+        if (n < product.outputs && m < product.rows) sink_.take(product, m, n, sum);
+    }
+
+    __device__ __forceinline__ void finish(const Product& product, int tile) {
+        sum_over_lanes<kCount>(sums_, lane_);
+        const int first = Totals<kCount>::first(lane_);
+        if (list_.splits == 1) {
+            if (Totals<kCount>::owns(lane_)) {
+                const int output = first_output(product, tile, group_);
+#pragma unroll
+                for (int i = 0; i < Totals<kCount>::kHeld; ++i) take(product, output, first + i, sums_[i]);
+            }
+        } else {
+            finish_split(product, tile, first);
+        }
+        sink_.end_tile(tile);
+#pragma unroll
+        for (int i = 0; i < kCount; ++i) sums_[i] = 0.0f;
+    }
+
+    // The partial sums of the warps of a group, added up in their order. The two buffers take turns: whoever writes one
+    // again has passed the other's barrier, and so have its readers.
+    __device__ __forceinline__ void finish_split(const Product& product, int tile, int first) {
+        float* partial = partial_ + (turn_ ? kMaxWarps * kCount : 0);
+        turn_ = !turn_;
+        if (Totals<kCount>::owns(lane_)) {
+            float* mine = partial + (group_ * list_.splits + split_) * kCount + first;
+#pragma unroll
+            for (int i = 0; i < Totals<kCount>::kHeld; ++i) mine[i] = sums_[i];
+        }
+        __syncthreads();
+        for (int i = static_cast<int>(threadIdx.x); i < list_.groups * kCount; i += static_cast<int>(blockDim.x)) {
+            const int group = i / kCount, index = i % kCount;
+            const float* parts = partial + group * list_.splits * kCount + index;
+            float sum = 0.0f;
+            for (int s = 0; s < list_.splits; ++s) sum += parts[s * kCount];
+            take(product, first_output(product, tile, group), index, sum);
+        }
+    }
+
+    const Products& list_;
+    float* staged_;
+    float* partial_;
+    Sink& sink_;
+    const int lane_, split_, group_;
+    float sums_[kCount] = {};
+    int staged_x_ = -1, staged_begin_ = -1;
+    bool turn_ = false;
+};
+
+}  // namespace lrengine::cuda
