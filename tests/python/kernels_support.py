@@ -34,7 +34,7 @@ class Draw:
         self.dtype, self.generator = dtype, torch.Generator().manual_seed(seed)
 
     def normal(self, *shape: int, scale: float = 1.0) -> Tensor:
-        return (scale * torch.randn(*shape, generator=self.generator)).to(DEVICE, self.dtype)
+        return (scale * torch.randn(shape, generator=self.generator)).to(DEVICE, self.dtype)
 
     def states(self, layers: int, *shape: int) -> list[Tensor]:
         return [self.normal(*shape) for _ in range(layers)]
