@@ -17,19 +17,20 @@ AttentionWeights load_attention(WeightLoader& loader, const AttentionNames& name
             .out = load_dense(loader, names.out, width, shape.query_width(), bias)};
 }
 
-Heads project_heads(const Workspace& work, const Matrix& x, const AttentionWeights& weights,
-                    const AttentionShape& shape) {
-    const Heads heads{work.matrix(x.rows, shape.query_width()), work.matrix(x.rows, shape.key_width()),
-                      work.matrix(x.rows, shape.key_width())};
-    const std::array products{product(x, weights.query, heads.query), product(x, weights.key, heads.key),
-                              product(x, weights.value, heads.value)};
-    work.backend.linear(products);
-    return heads;
+Heads make_heads(const Workspace& work, std::int64_t rows, const AttentionShape& shape) {
+    return {work.matrix(rows, shape.query_width()), work.matrix(rows, shape.key_width()),
+            work.matrix(rows, shape.key_width())};
+}
+
+std::array<LinearArgs, 3> products_of(const Matrix& x, const AttentionWeights& weights, const Heads& heads) {
+    return {product(x, weights.query, heads.query), product(x, weights.key, heads.key),
+            product(x, weights.value, heads.value)};
 }
 
 void attend_within(const Workspace& work, const Matrix& x, const AttentionWeights& weights, const AttentionShape& shape,
                    const Packing& sequences, const RelativeBias& bias, const Matrix& residual, const Matrix& out) {
-    const Heads heads = project_heads(work, x, weights, shape);
+    const Heads heads = make_heads(work, x.rows, shape);
+    work.backend.linear(products_of(x, weights, heads));
     const Matrix mixed = work.matrix(x.rows, shape.query_width());
     work.backend.attention({.q = heads.query,
                             .k = heads.key,

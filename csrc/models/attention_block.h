@@ -1,6 +1,8 @@
 // Attention with its projections: the same four products around every attention of every model.
 #pragma once
 
+#include <array>
+
 #include "models/layers.h"
 #include "models/workspace.h"
 
@@ -37,9 +39,10 @@ struct Heads {
     Matrix value;  // [M, Hkv*d]
 };
 
-// q, k and v of x [M, D] in one call, in fresh scratch.
-Heads project_heads(const Workspace& work, const Matrix& x, const AttentionWeights& weights,
-                    const AttentionShape& shape);
+Heads make_heads(const Workspace& work, std::int64_t rows, const AttentionShape& shape);
+
+// q, k and v of x [M, D] as products that write to `heads`.
+std::array<LinearArgs, 3> products_of(const Matrix& x, const AttentionWeights& weights, const Heads& heads);
 
 // Attention of whole packed sequences to themselves: out = Wo softmax(q k^T) v + residual (null: none).
 void attend_within(const Workspace& work, const Matrix& x, const AttentionWeights& weights, const AttentionShape& shape,

@@ -44,12 +44,13 @@ SequencePass::SequencePass(const Workspace& work, const PackedRows& sequences, c
     if (cache != nullptr) cache_rows_ = work.upload(rows);
 }
 
-void SequencePass::attend_self(const Workspace& work, std::size_t layer, const AttentionShape& shape,
-                               const Heads& heads, const Matrix& out) const {
-    if (cache_ != nullptr) {
-        work.backend.scatter_rows({.source = heads.key, .destination = cache_->keys(layer), .rows = cache_rows_});
-        work.backend.scatter_rows({.source = heads.value, .destination = cache_->values(layer), .rows = cache_rows_});
-    }
+CacheTarget SequencePass::cache_target(std::size_t layer) const {
+    if (cache_ == nullptr) return {};
+    return {.keys = cache_->keys(layer), .values = cache_->values(layer), .rows = cache_rows_};
+}
+
+void SequencePass::attend_self(const Workspace& work, std::size_t, const AttentionShape& shape, const Heads& heads,
+                               const Matrix& out) const {
     work.backend.attention({.q = heads.query,
                             .k = heads.key,
                             .v = heads.value,
@@ -112,10 +113,12 @@ void StepPass::prepare(const Workspace& work, const StepInput& input, std::int64
     source_length_ = column + 6 * rows;
 }
 
+CacheTarget StepPass::cache_target(std::size_t layer) const {
+    return {.keys = cache_.keys(layer), .values = cache_.values(layer), .rows = cache_rows_, .only = true};
+}
+
 void StepPass::attend_self(const Workspace& work, std::size_t layer, const AttentionShape& shape, const Heads& heads,
                            const Matrix& out) const {
-    work.backend.scatter_rows({.source = heads.key, .destination = cache_.keys(layer), .rows = cache_rows_});
-    work.backend.scatter_rows({.source = heads.value, .destination = cache_.values(layer), .rows = cache_rows_});
     work.backend.cached_attention({.q = heads.query,
                                    .out = out,
                                    .k = cache_.keys(layer),

@@ -12,6 +12,13 @@
 
 namespace lrengine {
 
+// Rows of a cache that a pass writes.
+struct CacheTarget {
+    Matrix keys, values;                 // null: no cache
+    const std::int32_t* rows = nullptr;  // [M]
+    bool only = false;                   // attention reads the cache, not the rows' own keys and values
+};
+
 // How the M rows of a pass attend. Two forms, so that the layers are written once. Pointers are to backend memory.
 class DecoderPass {
 public:
@@ -20,6 +27,8 @@ public:
     // Position of each row in its sequence, from 0: [M].
     const std::int32_t* positions = nullptr;
 
+    // Where the keys and values of this layer's rows go.
+    virtual CacheTarget cache_target(std::size_t layer) const = 0;
     // out [M, H*d] = causal attention of the rows to their sequences; `heads` are this layer's q, k, v of the rows.
     virtual void attend_self(const Workspace& work, std::size_t layer, const AttentionShape& shape, const Heads& heads,
                              const Matrix& out) const = 0;
@@ -36,6 +45,7 @@ public:
     SequencePass(const Workspace& work, const PackedRows& sequences, const PackedRows* sources, const KvCache* cache,
                  std::span<const std::int64_t> cache_begin, const KvCache* cross);
 
+    CacheTarget cache_target(std::size_t layer) const override;
     void attend_self(const Workspace& work, std::size_t layer, const AttentionShape& shape, const Heads& heads,
                      const Matrix& out) const override;
     void attend_source(const Workspace& work, std::size_t layer, const AttentionShape& shape, const Matrix& query,
@@ -61,6 +71,7 @@ public:
 
     const std::int32_t* tokens = nullptr;  // [M]
 
+    CacheTarget cache_target(std::size_t layer) const override;
     void attend_self(const Workspace& work, std::size_t layer, const AttentionShape& shape, const Heads& heads,
                      const Matrix& out) const override;
     void attend_source(const Workspace& work, std::size_t layer, const AttentionShape& shape, const Matrix& query,

@@ -17,8 +17,12 @@ NormWeights load_rms_norm(WeightLoader& loader, const std::string& name, std::in
     return {NormKind::kRmsNorm, loader.vector(name + ".weight", width), {}, eps};
 }
 
+NormArgs norm_of(const Matrix& x, const NormWeights& norm, const Matrix& out) {
+    return {.x = x, .weight = norm.weight, .bias = norm.bias, .kind = norm.kind, .eps = norm.eps, .out = out};
+}
+
 void normalize(Backend& backend, const Matrix& x, const NormWeights& norm, const Matrix& out) {
-    backend.norm({.x = x, .weight = norm.weight, .bias = norm.bias, .kind = norm.kind, .eps = norm.eps, .out = out});
+    backend.norm(norm_of(x, norm, out));
 }
 
 LinearArgs product(const Matrix& x, const Dense& dense, const Matrix& out, const Matrix& residual,

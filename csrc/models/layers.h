@@ -31,6 +31,8 @@ struct NormWeights {
 NormWeights load_layer_norm(WeightLoader& loader, const std::string& name, std::int64_t width, float eps);
 NormWeights load_rms_norm(WeightLoader& loader, const std::string& name, std::int64_t width, float eps);
 
+NormArgs norm_of(const Matrix& x, const NormWeights& norm, const Matrix& out);
+
 // out may be x.
 void normalize(Backend& backend, const Matrix& x, const NormWeights& norm, const Matrix& out);
 

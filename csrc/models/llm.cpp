@@ -65,35 +65,44 @@ void Llm::run(const Workspace& work, const DecoderPass& pass, const Matrix& x) c
     for (std::size_t i = 0; i < layers_.size(); ++i) {
         const ArenaScope scope(work.arena);
         const Matrix normed = work.matrix(x.rows, x.cols);
-        normalize(work.backend, x, layers_[i].input_norm, normed);
         attend(work, pass, i, normed, x);
-        normalize(work.backend, x, layers_[i].post_attention_norm, normed);
-        feed_forward(work, normed, layers_[i].ffn, x, x);
+        feed_forward(work, norm_of(x, layers_[i].post_attention_norm, normed), normed, layers_[i].ffn, x, x);
     }
 }
 
-// x += Wo attention(normed)
+// x += Wo attention(norm(x)); `normed` is scratch.
 void Llm::attend(const Workspace& work, const DecoderPass& pass, std::size_t layer, const Matrix& normed,
                  const Matrix& x) const {
     const ArenaScope scope(work.arena);
     const LlmLayer& weights = layers_[layer];
-    const Heads heads = project_heads(work, normed, weights.attention, shape_);
+    const Heads heads = make_heads(work, x.rows, shape_);
+    const auto products = products_of(normed, weights.attention, heads);
+    const CacheTarget target = pass.cache_target(layer);
+    const auto rotation = [&](const Matrix& rows, std::int64_t count) {
+        return RopeArgs{.x = rows,
+                        .positions = pass.positions,
+                        .inv_freq = inv_freq_,
+                        .heads = count,
+                        .head_dim = shape_.head_dim,
+                        .attention_scaling = config_.attention_scaling};
+    };
+    ProjectHeadsArgs args{.norm = norm_of(x, weights.input_norm, normed),
+                          .products = products,
+                          .query_norm = {},
+                          .key_norm = {},
+                          .query_rope = rotation(heads.query, shape_.heads),
+                          .key_rope = rotation(heads.key, shape_.kv_heads),
+                          .key_cache = target.keys,
+                          .value_cache = target.values,
+                          .cache_rows = target.rows,
+                          .cache_only = target.only};
     if (config_.qk_norm) {
         const Matrix queries = rows_of_heads(heads.query, shape_.head_dim);
         const Matrix keys = rows_of_heads(heads.key, shape_.head_dim);
-        normalize(work.backend, queries, weights.query_norm, queries);
-        normalize(work.backend, keys, weights.key_norm, keys);
+        args.query_norm = norm_of(queries, weights.query_norm, queries);
+        args.key_norm = norm_of(keys, weights.key_norm, keys);
     }
-    const auto rotate = [&](const Matrix& rows, std::int64_t count) {
-        work.backend.rope({.x = rows,
-                           .positions = pass.positions,
-                           .inv_freq = inv_freq_,
-                           .heads = count,
-                           .head_dim = shape_.head_dim,
-                           .attention_scaling = config_.attention_scaling});
-    };
-    rotate(heads.query, shape_.heads);
-    rotate(heads.key, shape_.kv_heads);
+    work.backend.project_heads(args);
     const Matrix mixed = work.matrix(x.rows, shape_.query_width());
     pass.attend_self(work, layer, shape_, heads, mixed);
     work.backend.linear(product(mixed, weights.attention.out, x, x));

@@ -90,77 +90,91 @@ void SwcmDecoder::embed(const Workspace& work, const std::int32_t* tokens, const
 }
 
 void SwcmDecoder::run(const Workspace& work, const DecoderPass& pass, const Matrix& x) const {
+    const ArenaScope scope(work.arena);
+    const Matrix normed = work.residual(x.rows, x.cols);
+    Stream stream{x, normed, nullptr};
     for (std::size_t i = 0; i < layers_.size(); ++i) {
-        const ArenaScope scope(work.arena);
         if (norm_style_ == NormStyle::kPost) {
-            run_post(work, pass, i, x);
+            run_post(work, pass, i, stream);
         } else if (layers_[i].custom) {
-            run_published_custom(work, pass, i, x);
+            run_published_custom(work, pass, i, stream);
         } else {
-            run_published_normal(work, pass, i, x);
+            run_published_normal(work, pass, i, stream);
         }
     }
+    // The norm that the last post-norm layer left to the next one.
+    if (stream.pending != nullptr) normalize(work.backend, x, *stream.pending, x);
 }
 
 // h = LN(x + self(x)); [h = LN(h + FFN1(h));] h = LN(h + cross(h)); h = LN(h + FFN2(h)). A normal layer has no FFN1.
-void SwcmDecoder::run_post(const Workspace& work, const DecoderPass& pass, std::size_t layer, const Matrix& x) const {
+// Each norm is made with the product that reads it first, the last with the next layer's.
+void SwcmDecoder::run_post(const Workspace& work, const DecoderPass& pass, std::size_t layer, Stream& stream) const {
     const SwcmLayer& weights = layers_[layer];
     const NormWeights* norm = weights.norms.data();
-    self_attention(work, pass, layer, x, x, x);
-    normalize(work.backend, x, *norm++, x);
-    if (weights.custom) {
-        feed_forward(work, x, weights.ffn1, x, x);
-        normalize(work.backend, x, *norm++, x);
+    const Matrix &x = stream.x, &h = stream.normed;
+    if (stream.pending != nullptr) {
+        self_attention(work, pass, layer, norm_of(x, *stream.pending, h), h, h, x);
+    } else {
+        self_attention(work, pass, layer, {}, x, x, x);
     }
-    cross_attention(work, pass, layer, x, x, x);
-    normalize(work.backend, x, *norm++, x);
-    feed_forward(work, x, weights.ffn, x, x);
-    normalize(work.backend, x, *norm, x);
+    if (weights.custom) feed_forward(work, norm_of(x, *norm++, h), h, weights.ffn1, h, x);
+    cross_attention(work, pass, layer, norm_of(x, *norm++, h), h, h, x);
+    feed_forward(work, norm_of(x, *norm++, h), h, weights.ffn, h, x);
+    stream.pending = norm;
 }
 
 // h = self(norm1(x)), without a residual; h += FFN1(norm2(h)); h += cross(norm3(h)); h += FFN2(norm4(h)).
 void SwcmDecoder::run_published_custom(const Workspace& work, const DecoderPass& pass, std::size_t layer,
-                                       const Matrix& x) const {
+                                       Stream& stream) const {
     const SwcmLayer& weights = layers_[layer];
-    const Matrix normed = work.matrix(x.rows, x.cols);
-    normalize(work.backend, x, weights.norms[0], normed);
-    self_attention(work, pass, layer, normed, {}, x);
-    normalize(work.backend, x, weights.norms[1], normed);
-    feed_forward(work, normed, weights.ffn1, x, x);
-    normalize(work.backend, x, weights.norms[2], normed);
-    cross_attention(work, pass, layer, normed, x, x);
-    normalize(work.backend, x, weights.norms[3], normed);
-    feed_forward(work, normed, weights.ffn, x, x);
+    const Matrix &x = stream.x, &h = stream.normed;
+    self_attention(work, pass, layer, norm_of(x, weights.norms[0], h), h, {}, x);
+    feed_forward(work, norm_of(x, weights.norms[1], h), h, weights.ffn1, x, x);
+    cross_attention(work, pass, layer, norm_of(x, weights.norms[2], h), h, x, x);
+    feed_forward(work, norm_of(x, weights.norms[3], h), h, weights.ffn, x, x);
 }
 
 // h = norm1(x); h += self(h); h = norm1(h), the same norm again; h += cross(h); h = norm2(h); h += FFN(h).
 void SwcmDecoder::run_published_normal(const Workspace& work, const DecoderPass& pass, std::size_t layer,
-                                       const Matrix& x) const {
+                                       Stream& stream) const {
     const SwcmLayer& weights = layers_[layer];
-    normalize(work.backend, x, weights.norms[0], x);
-    self_attention(work, pass, layer, x, x, x);
-    normalize(work.backend, x, weights.norms[0], x);
-    cross_attention(work, pass, layer, x, x, x);
-    normalize(work.backend, x, weights.norms[1], x);
-    feed_forward(work, x, weights.ffn, x, x);
+    const Matrix &x = stream.x, &h = stream.normed;
+    self_attention(work, pass, layer, norm_of(x, weights.norms[0], h), h, h, x);
+    cross_attention(work, pass, layer, norm_of(x, weights.norms[0], h), h, h, x);
+    feed_forward(work, norm_of(x, weights.norms[1], h), h, weights.ffn, h, x);
 }
 
-void SwcmDecoder::self_attention(const Workspace& work, const DecoderPass& pass, std::size_t layer, const Matrix& x,
-                                 const Matrix& residual, const Matrix& out) const {
+void SwcmDecoder::self_attention(const Workspace& work, const DecoderPass& pass, std::size_t layer,
+                                 const std::optional<NormArgs>& norm, const Matrix& x, const Matrix& residual,
+                                 const Matrix& out) const {
     const ArenaScope scope(work.arena);
     const AttentionWeights& weights = layers_[layer].self_attention;
-    const Heads heads = project_heads(work, x, weights, shape_);
+    const Heads heads = make_heads(work, x.rows, shape_);
+    const auto products = products_of(x, weights, heads);
+    const CacheTarget target = pass.cache_target(layer);
+    work.backend.project_heads({.norm = norm,
+                                .products = products,
+                                .query_norm = {},
+                                .key_norm = {},
+                                .query_rope = {},
+                                .key_rope = {},
+                                .key_cache = target.keys,
+                                .value_cache = target.values,
+                                .cache_rows = target.rows,
+                                .cache_only = target.only});
     const Matrix mixed = work.matrix(x.rows, shape_.query_width());
     pass.attend_self(work, layer, shape_, heads, mixed);
     work.backend.linear(product(mixed, weights.out, out, residual));
 }
 
-void SwcmDecoder::cross_attention(const Workspace& work, const DecoderPass& pass, std::size_t layer, const Matrix& x,
-                                  const Matrix& residual, const Matrix& out) const {
+void SwcmDecoder::cross_attention(const Workspace& work, const DecoderPass& pass, std::size_t layer,
+                                  const std::optional<NormArgs>& norm, const Matrix& x, const Matrix& residual,
+                                  const Matrix& out) const {
     const ArenaScope scope(work.arena);
     const AttentionWeights& weights = layers_[layer].cross_attention;
     const Matrix query = work.matrix(x.rows, shape_.query_width());
-    work.backend.linear(product(x, weights.query, query));
+    const LinearArgs projection = product(x, weights.query, query);
+    work.backend.normed_linear({.norm = norm, .products = std::span(&projection, 1)});
     const Matrix mixed = work.matrix(x.rows, shape_.query_width());
     pass.attend_source(work, layer, shape_, query, mixed);
     work.backend.linear(product(mixed, weights.out, out, residual));

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <array>
+#include <optional>
 
 #include "models/bert_encoder.h"
 #include "models/decoder_pass.h"
@@ -41,17 +42,24 @@ private:
     void project_sources(const Workspace& work, std::span<const TokenSpan> sources, const PackedRows& rows,
                          const KvCache& cross) const;
     void embed(const Workspace& work, const std::int32_t* tokens, const std::int32_t* positions, const Matrix& x) const;
+    // The residual stream between layers: x, and where it goes normalised. `pending`: the norm that x still needs.
+    struct Stream {
+        Matrix x, normed;
+        const NormWeights* pending;
+    };
     // All layers, in place.
     void run(const Workspace& work, const DecoderPass& pass, const Matrix& x) const;
-    void run_post(const Workspace& work, const DecoderPass& pass, std::size_t layer, const Matrix& x) const;
-    void run_published_custom(const Workspace& work, const DecoderPass& pass, std::size_t layer, const Matrix& x) const;
-    void run_published_normal(const Workspace& work, const DecoderPass& pass, std::size_t layer, const Matrix& x) const;
+    void run_post(const Workspace& work, const DecoderPass& pass, std::size_t layer, Stream& stream) const;
+    void run_published_custom(const Workspace& work, const DecoderPass& pass, std::size_t layer, Stream& stream) const;
+    void run_published_normal(const Workspace& work, const DecoderPass& pass, std::size_t layer, Stream& stream) const;
 
-    // out = attention(x) + residual (null: none).
-    void self_attention(const Workspace& work, const DecoderPass& pass, std::size_t layer, const Matrix& x,
-                        const Matrix& residual, const Matrix& out) const;
-    void cross_attention(const Workspace& work, const DecoderPass& pass, std::size_t layer, const Matrix& x,
-                         const Matrix& residual, const Matrix& out) const;
+    // out = attention(x) + residual (null: none). With a norm, x is its output and is made first.
+    void self_attention(const Workspace& work, const DecoderPass& pass, std::size_t layer,
+                        const std::optional<NormArgs>& norm, const Matrix& x, const Matrix& residual,
+                        const Matrix& out) const;
+    void cross_attention(const Workspace& work, const DecoderPass& pass, std::size_t layer,
+                         const std::optional<NormArgs>& norm, const Matrix& x, const Matrix& residual,
+                         const Matrix& out) const;
 
     const BertEncoder& encoder_;
     NormStyle norm_style_;

@@ -1,8 +1,34 @@
 #include "ops/backend.h"
 
+#include <array>
+
 #include "core/error.h"
 
 namespace lrengine {
+
+void Backend::normed_linear(const NormedLinearArgs& args) {
+    if (args.norm) norm(*args.norm);
+    linear(args.products);
+}
+
+void Backend::project_heads(const ProjectHeadsArgs& args) {
+    if (args.norm) norm(*args.norm);
+    linear(args.products);
+    if (args.query_norm) norm(*args.query_norm);
+    if (args.key_norm) norm(*args.key_norm);
+    if (args.query_rope) rope(*args.query_rope);
+    if (args.key_rope) rope(*args.key_rope);
+    if (!args.key_cache) return;
+    scatter_rows({.source = args.products[1].out, .destination = args.key_cache, .rows = args.cache_rows});
+    scatter_rows({.source = args.products[2].out, .destination = args.value_cache, .rows = args.cache_rows});
+}
+
+void Backend::gated_linear(const GatedLinearArgs& args) {
+    if (args.norm) norm(*args.norm);
+    const std::array products{args.gate, args.up};
+    linear(products);
+    gated({.gate = args.gate.out, .up = args.up.out, .out = args.out, .activation = args.activation});
+}
 
 void Backend::project_top_k(const ProjectTopKArgs&) {
     fail(ErrorCode::kInternal, device() + ": project_top_k is not there; linear() and top_k() are");

@@ -13,6 +13,7 @@
 #include "ops/attention.h"
 #include "ops/elementwise.h"
 #include "ops/embedding.h"
+#include "ops/fused.h"
 #include "ops/layer_mix.h"
 #include "ops/linear.h"
 #include "ops/norm.h"
@@ -70,6 +71,11 @@ public:
     virtual void project_top_k(const ProjectTopKArgs& args);
 
     void linear(const LinearArgs& product) { linear(std::span(&product, 1)); }
+
+    // Chains: by default the ops that they stand for, one after the other.
+    virtual void normed_linear(const NormedLinearArgs& args);
+    virtual void project_heads(const ProjectHeadsArgs& args);
+    virtual void gated_linear(const GatedLinearArgs& args);
 
     // Runs `ops`, which with the same key always makes the same calls with the same arguments; only what is in memory
     // differs. A device may remember the calls and repeat them as one. Nothing in `ops` waits for the device.

@@ -1,0 +1,42 @@
+// Chains of ops that a device may run as one. Each says which ops it stands for; Backend runs just those by default.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <span>
+
+#include "ops/elementwise.h"
+#include "ops/linear.h"
+#include "ops/norm.h"
+#include "ops/rope.h"
+
+namespace lrengine {
+
+// norm(norm), then linear(products), whose x is norm.out. norm.out is other memory than norm.x: a device may write it
+// while it still reads x.
+struct NormedLinearArgs {
+    std::optional<NormArgs> norm;  // absent: linear() alone
+    std::span<const LinearArgs> products;
+};
+
+// The heads of an attention: norm(norm), linear(products), then on their outputs query_norm, key_norm, query_rope and
+// key_rope where they are there, then the keys and values to rows of a cache.
+struct ProjectHeadsArgs {
+    std::optional<NormArgs> norm;
+    std::span<const LinearArgs> products;          // q, k, v
+    std::optional<NormArgs> query_norm, key_norm;  // per head, in place
+    std::optional<RopeArgs> query_rope, key_rope;
+    Matrix key_cache, value_cache;             // null: no cache
+    const std::int32_t* cache_rows = nullptr;  // [M]
+    bool cache_only = false;                   // nobody reads the outputs of k and v: they may be left unwritten
+};
+
+// norm(norm), linear({gate, up}), then out = activation(gate.out) * up.out; gate.out and up.out may be left unwritten.
+struct GatedLinearArgs {
+    std::optional<NormArgs> norm;
+    LinearArgs gate, up;
+    Activation activation = Activation::kSilu;
+    Matrix out;
+};
+
+}  // namespace lrengine
