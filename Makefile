@@ -44,6 +44,7 @@ lint: $(VENV)/.test-ready
 
 test-cpp: $(VENV)/.test-ready
 	cmake -S csrc -B $(BUILD) -GNinja -DLRENGINE_TESTS=ON -DLRENGINE_WERROR=ON -DLRENGINE_POISON=ON \
+	    -DLRENGINE_CUDA_EMULATION=ON \
 	    -DPython_EXECUTABLE=$(CURDIR)/$(BIN)/python
 	cmake --build $(BUILD) -j $(JOBS)
 	ctest --test-dir $(BUILD) --output-on-failure -j $(JOBS)

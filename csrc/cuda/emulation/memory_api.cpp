@@ -31,6 +31,17 @@ cudaError_t allocate(MemoryRange& range, void** pointer, std::size_t bytes, std:
     return cudaSuccess;
 }
 
+// Works after a sticky error too, so that owners can clean up.
+cudaError_t release(MemoryRange& range, void* pointer) {
+    const emulation::Lock lock(runtime().mutex);
+    if (pointer == nullptr) return remember(emulation::check_device());
+    if (const cudaError_t refused = emulation::refuse_in_capture(cudaErrorStreamCaptureUnsupported)) {
+        return remember(refused);
+    }
+    if (!range.free(pointer)) return remember(cudaErrorInvalidValue);
+    return remember(emulation::check_device());
+}
+
 enum class Place { kDevice, kPinned, kPageable, kBroken };
 
 // Where all of the bytes lie; kBroken for device addresses that are not all allocated.
@@ -108,13 +119,7 @@ cudaError_t cudaMalloc(void** pointer, std::size_t bytes) {
     return remember(allocate(device_memory(), pointer, bytes, runtime().device.memory_bytes));
 }
 
-cudaError_t cudaFree(void* pointer) {
-    EMULATION_API_BEGIN;
-    if (pointer == nullptr) return cudaSuccess;
-    if (const cudaError_t refused = emulation::refuse_in_capture(cudaErrorStreamCaptureUnsupported))
-        return remember(refused);
-    return remember(device_memory().free(pointer) ? cudaSuccess : cudaErrorInvalidValue);
-}
+cudaError_t cudaFree(void* pointer) { return release(device_memory(), pointer); }
 
 // The order of a stream is that of the calls.
 cudaError_t cudaMallocAsync(void** pointer, std::size_t bytes, cudaStream_t) { return cudaMalloc(pointer, bytes); }
@@ -132,13 +137,7 @@ cudaError_t cudaHostAlloc(void** pointer, std::size_t bytes, unsigned int) {
 
 cudaError_t cudaMallocHost(void** pointer, std::size_t bytes) { return cudaHostAlloc(pointer, bytes, 0); }
 
-cudaError_t cudaFreeHost(void* pointer) {
-    EMULATION_API_BEGIN;
-    if (pointer == nullptr) return cudaSuccess;
-    if (const cudaError_t refused = emulation::refuse_in_capture(cudaErrorStreamCaptureUnsupported))
-        return remember(refused);
-    return remember(pinned_memory().free(pointer) ? cudaSuccess : cudaErrorInvalidValue);
-}
+cudaError_t cudaFreeHost(void* pointer) { return release(pinned_memory(), pointer); }
 
 cudaError_t cudaMemcpy(void* target, const void* source, std::size_t bytes, cudaMemcpyKind kind) {
     EMULATION_API_BEGIN;

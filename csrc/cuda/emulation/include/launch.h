@@ -91,6 +91,18 @@ cudaError_t cudaFuncSetAttribute(void (*kernel)(Parameters...), cudaFuncAttribut
     return emulation::set_function_attribute(reinterpret_cast<emulation::ErasedKernel>(kernel), attribute, value);
 }
 
+// The same by address, as the C interface takes a kernel.
+inline cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessor(int* blocks, const void* kernel, int threads,
+                                                                 std::size_t dynamic_bytes) {
+    return emulation::occupancy(blocks, reinterpret_cast<emulation::ErasedKernel>(const_cast<void*>(kernel)), threads,
+                                dynamic_bytes);
+}
+
+inline cudaError_t cudaFuncSetAttribute(const void* kernel, cudaFuncAttribute attribute, int value) {
+    return emulation::set_function_attribute(reinterpret_cast<emulation::ErasedKernel>(const_cast<void*>(kernel)),
+                                             attribute, value);
+}
+
 // A __constant__ variable is the program's own memory.
 template <typename T>
 cudaError_t cudaMemcpyToSymbol(const T& symbol, const void* source, std::size_t bytes, std::size_t offset = 0) {
