@@ -60,8 +60,8 @@ template <int kQueries, int kColumnsPerLane>
 __global__ void __launch_bounds__(kThreads, 4) attention_kernel(__grid_constant__ const AttentionJob job) {
     using Attention = WarpAttention<kQueries, kColumnsPerLane>;
     constexpr int kQueryTile = kQueries * kWarps, kStride = Attention::kStride;
-    LRENGINE_DYNAMIC_SHARED(float4, shared);
-    auto* queries = reinterpret_cast<float*>(shared);
+    LRENGINE_DYNAMIC_SHARED(float, shared);
+    float* queries = shared;
     float* keys = queries + kQueryTile * kStride;
     float* values = keys + kKeyTile * kStride;
     float* weights = values + kKeyTile * kStride;

@@ -1,46 +1,10 @@
-// Attention over packed sequences and over caches, against a float64 twin.
-#include <functional>
-
-#include "core/error.h"
-#include "op_testing.h"
+// Attention over packed sequences, against a float64 twin.
+#include "op_attention_reference.h"
 #include "ops/relative_bias.h"
 
 namespace {
 
 using namespace op_testing;
-
-struct Heads {
-    std::int64_t heads, kv_heads, d;
-};
-
-// softmax(scores) v for one query and head; key(j) and value(j) give row numbers.
-struct Reference {
-    const TestMatrix &q, &k, &v;
-    Heads heads;
-    double scale;
-
-    double at(std::int64_t row, std::int64_t column, std::int64_t keys,
-              const std::function<std::int64_t(std::int64_t)>& key,
-              const std::function<double(std::int64_t, std::int64_t)>& bias) const {
-        const std::int64_t head = column / heads.d, kv = head / (heads.heads / heads.kv_heads) * heads.d;
-        std::vector<double> scores;
-        double largest = -1e300, sum = 0, out = 0;
-        for (std::int64_t j = 0; j < keys; ++j) {
-            double score = 0;
-            for (std::int64_t i = 0; i < heads.d; ++i) {
-                score += static_cast<double>(q.at(row, head * heads.d + i)) * k.at(key(j), kv + i);
-            }
-            scores.push_back(score * scale + bias(head, j));
-            largest = std::max(largest, scores.back());
-        }
-        for (std::int64_t j = 0; j < keys; ++j) {
-            const double weight = std::exp(scores[static_cast<std::size_t>(j)] - largest);
-            sum += weight;
-            out += weight * v.at(key(j), kv + column % heads.d);
-        }
-        return keys > 0 ? out / sum : 0.0;
-    }
-};
 
 std::int64_t total(const std::vector<std::int64_t>& lengths) {
     std::int64_t sum = 0;
@@ -48,35 +12,53 @@ std::int64_t total(const std::vector<std::int64_t>& lengths) {
     return sum;
 }
 
+// A learned bias, or none (no heads).
+struct TestBias {
+    std::int64_t heads = 0;
+    bool bidirectional = true;
+};
+
 struct Case {
     std::vector<std::int64_t> queries, keys;
     Heads heads;
     bool causal = false;
-    RelativeBias bias = {};
+    TestBias bias = {};
+    std::int64_t gap = 3;
 };
 
 struct Problem {
     Case setup;
     TestPacking queries, keys;
     TestMatrix q, k, v, out;
+    TestVector table;
 
     Problem(const Case& c, Random& random)
         : setup(c),
           queries(c.queries),
           keys(c.keys),
-          q(total(c.queries), c.heads.heads * c.heads.d, random),
-          k(total(c.keys), c.heads.kv_heads * c.heads.d, random, 1),
-          v(total(c.keys), c.heads.kv_heads * c.heads.d, random, 4),
-          out(total(c.queries), c.heads.heads * c.heads.d) {
+          q(total(c.queries), c.heads.heads * c.heads.d, random, c.gap),
+          k(total(c.keys), c.heads.kv_heads * c.heads.d, random, c.gap == 3 ? 1 : c.gap),
+          v(total(c.keys), c.heads.kv_heads * c.heads.d, random, c.gap == 3 ? 4 : c.gap),
+          out(total(c.queries), c.heads.heads * c.heads.d, c.gap),
+          table(random.floats(32 * c.bias.heads, -2.0f, 2.0f)) {
+        scale_queries(3.0f);
+    }
+
+    void scale_queries(float factor) const {
         for (std::int64_t r = 0; r < q.rows(); ++r) {
-            for (std::int64_t i = 0; i < q.cols(); ++i) q.at(r, i) *= 3.0f;
+            for (std::int64_t i = 0; i < q.cols(); ++i) q.set(r, i, q.at(r, i) * factor);
         }
+    }
+
+    RelativeBias bias() const {
+        if (setup.bias.heads == 0) return {};
+        return {table.data(), 32, 128, setup.bias.bidirectional};
     }
 
     AttentionArgs args() const {
         const Heads h = setup.heads;
         return {q.view(), k.view(),   v.view(), out.view(), queries.view(), keys.view(),
-                h.heads,  h.kv_heads, h.d,      0.7f,       setup.causal,   setup.bias};
+                h.heads,  h.kv_heads, h.d,      0.7f,       setup.causal,   bias()};
     }
 
     double expected(std::int64_t row, std::int64_t column) const {
@@ -90,9 +72,8 @@ struct Problem {
         return Reference{q, k, v, setup.heads, 0.7}.at(
             row, column, seen, [&](std::int64_t j) { return first + j; },
             [&](std::int64_t head, std::int64_t j) {
-                if (setup.bias.table == nullptr) return 0.0;
-                return static_cast<double>(
-                    setup.bias.table[relative_bucket(setup.bias, j - i - past) * setup.heads.heads + head]);
+                if (setup.bias.heads == 0) return 0.0;
+                return static_cast<double>(table[relative_bucket(bias(), j - i - past) * setup.heads.heads + head]);
             });
     }
 };
@@ -105,7 +86,7 @@ void check_case(const Case& c, Random& random) {
 
 }  // namespace
 
-TEST(attention_over_packed_sequences) {
+OP_TEST(attention_over_packed_sequences) {
     Random random(1);
     for (const Heads heads :
          {Heads{1, 1, 1}, Heads{2, 2, 5}, Heads{3, 1, 16}, Heads{4, 2, 20}, Heads{2, 2, 64}, Heads{1, 1, 100}}) {
@@ -116,7 +97,18 @@ TEST(attention_over_packed_sequences) {
     }
 }
 
-TEST(attention_to_another_number_of_keys) {
+// Rows and heads that can be read in words of 16 bytes, and widths of a head that GPU kernels are compiled for.
+OP_TEST(attention_over_aligned_rows) {
+    Random random(9);
+    const std::vector<std::int64_t> lengths{40, 3};
+    for (const Heads heads : {Heads{2, 1, 64}, Heads{3, 3, 128}, Heads{1, 1, 256}}) {
+        check_case({lengths, lengths, heads, heads.d == 128, {}, 8}, random);
+    }
+    // Enough tiles for larger ones on a GPU.
+    check_case({{33, 20}, {33, 20}, {24, 24, 8}, false, {}, 8}, random);
+}
+
+OP_TEST(attention_to_another_number_of_keys) {
     Random random(2);
     for (const Heads heads : {Heads{2, 2, 8}, Heads{2, 1, 33}}) {
         check_case({{3, 1, 9}, {20, 1, 5}, heads}, random);
@@ -125,7 +117,7 @@ TEST(attention_to_another_number_of_keys) {
     }
 }
 
-TEST(attention_without_keys_gives_zeros) {
+OP_TEST(attention_without_keys_gives_zeros) {
     Random random(3);
     const Problem problem({{2, 3, 0, 1}, {4, 0, 2, 1}, {2, 1, 6}}, random);
     backend().attention(problem.args());
@@ -133,27 +125,23 @@ TEST(attention_without_keys_gives_zeros) {
     for (std::int64_t i = 0; i < 12; ++i) CHECK_EQUAL(problem.out.at(3, i), 0.0f);
 }
 
-TEST(attention_adds_relative_bias_by_distance) {
+OP_TEST(attention_adds_relative_bias_by_distance) {
     Random random(4);
     for (const bool bidirectional : {true, false}) {
-        const std::int64_t heads = 3;
-        const std::vector<float> table = random.floats(32 * heads, -2.0f, 2.0f);
-        const RelativeBias bias{table.data(), 32, 128, bidirectional};
-        check_case({{5, 160, 1}, {5, 160, 1}, {heads, heads, 9}, !bidirectional, bias}, random);
+        const std::vector<std::int64_t> lengths{5, 160, 1};
+        check_case({lengths, lengths, {3, 3, 9}, !bidirectional, {3, bidirectional}}, random);
     }
 }
 
-TEST(attention_survives_scores_that_would_overflow_exp) {
+OP_TEST(attention_survives_scores_that_would_overflow_exp) {
     Random random(5);
-    Problem problem({{4}, {30}, {1, 1, 16}}, random);
-    for (std::int64_t r = 0; r < 4; ++r) {
-        for (std::int64_t i = 0; i < 16; ++i) problem.q.at(r, i) *= 300.0f;
-    }
+    const Problem problem({{4}, {30}, {1, 1, 16}}, random);
+    problem.scale_queries(300.0f);
     backend().attention(problem.args());
     check_close(problem.out, 1e-3, [&](std::int64_t r, std::int64_t i) { return problem.expected(r, i); });
 }
 
-TEST(attention_gives_the_same_bits_alone_and_in_a_batch) {
+CPU_TEST(attention_gives_the_same_bits_alone_and_in_a_batch, "a GPU takes other tiles for few queries than for many") {
     Random random(6);
     for (const bool causal : {false, true}) {
         const Problem batch({{5, 70, 2}, {9, 70, 33}, {4, 2, 24}, causal}, random);
@@ -171,63 +159,14 @@ TEST(attention_gives_the_same_bits_alone_and_in_a_batch) {
                 args.queries = own.view();
                 args.keys = own_keys.view();
                 backend(threads).attention(args);
-                for (std::int64_t r = 0; r < out.rows(); ++r) {
-                    CHECK(same_bits(&out.at(r, 0), &batch.out.at(queries.host[b] + r, 0), 96));
-                }
+                for (std::int64_t r = 0; r < out.rows(); ++r) CHECK(same_bits(out, r, batch.out, queries.host[b] + r));
             }
         }
     }
 }
 
-TEST(cached_attention_through_begins_and_through_a_table) {
-    Random random(7);
-    for (const Heads heads : {Heads{1, 1, 3}, Heads{4, 2, 20}, Heads{8, 1, 16}, Heads{2, 2, 64}}) {
-        const std::int64_t rows = 5, capacity = 40, slots = 6;
-        const TestMatrix q(rows, heads.heads * heads.d, random), out(rows, heads.heads * heads.d);
-        const TestMatrix k(slots * capacity, heads.kv_heads * heads.d, random),
-            v(slots * capacity, heads.kv_heads * heads.d, random);
-        const std::int32_t begin[] = {0, 200, 13, 90, 239}, length[] = {40, 17, 1, 0, 1};
-        std::vector<std::int32_t> table;
-        for (std::int64_t i = 0; i < rows * capacity; ++i)
-            table.push_back(static_cast<std::int32_t>(random.integer(0, slots - 1)));
-        CachedAttentionArgs args{q.view(), out.view(), k.view(),    v.view(),       begin,   length,
-                                 nullptr,  capacity,   heads.heads, heads.kv_heads, heads.d, 0.5f};
-        const Reference reference{q, k, v, heads, 0.5};
-        for (const bool through_table : {false, true}) {
-            args.table = through_table ? table.data() : nullptr;
-            backend().cached_attention(args);
-            check_close(out, 3e-6, [&](std::int64_t m, std::int64_t c) {
-                const auto key = [&](std::int64_t t) -> std::int64_t {
-                    return through_table ? table[static_cast<std::size_t>(m * capacity + t)] * capacity + t
-                                         : begin[m] + t;
-                };
-                return reference.at(m, c, length[m], key, [](std::int64_t, std::int64_t) { return 0.0; });
-            });
-            CHECK_EQUAL(out.at(3, 0), 0.0f);
-            TestMatrix alone(1, heads.heads * heads.d);
-            CachedAttentionArgs one = args;
-            one.q = args.q.slice(1, 1);
-            one.out = alone.view();
-            one.begin = begin + 1;
-            one.length = length + 1;
-            one.table = through_table ? table.data() + capacity : nullptr;
-            backend(5).cached_attention(one);
-            CHECK(same_bits(&alone.at(0, 0), &out.at(1, 0), alone.cols()));
-        }
-    }
-}
-
-TEST(cached_attention_refuses_keys_outside_the_cache) {
-    Random random(8);
-    const TestMatrix q(1, 4, random), out(1, 4), k(8, 4, random), v(8, 4, random);
-    const std::int32_t begin = 5, length = 4;
-    const CachedAttentionArgs args{q.view(), out.view(), k.view(), v.view(), &begin, &length,
-                                   nullptr,  8,          1,        1,        4,      1.0f};
-    CHECK_ERROR(backend().cached_attention(args), ErrorCode::kInternal, "outside the cache");
-}
-
 // Numbers from _relative_position_bucket() of transformers 5.23 for 32 buckets and a distance of 128 at most.
-TEST(relative_buckets_are_those_of_transformers) {
+CPU_TEST(relative_buckets_are_those_of_transformers, "the host computes buckets for every device") {
     const RelativeBias both{nullptr, 32, 128, true}, causal{nullptr, 32, 128, false};
     const std::int64_t distances[] = {-1000, -129, -128, -127, -113, -112, -91, -90, -64, -63, -46, -45,
                                       -33,   -32,  -31,  -24,  -23,  -17,  -16, -15, -12, -11, -8,  -7,

@@ -2,7 +2,6 @@
 #include <cstdlib>
 #include <string>
 
-#include "core/error.h"
 #include "op_testing.h"
 
 namespace {
@@ -25,24 +24,28 @@ private:
 
 }  // namespace
 
-TEST(allocations_are_aligned_and_absurd_ones_are_errors) {
+OP_TEST(allocations_are_aligned_and_absurd_ones_are_errors) {
     for (const std::size_t bytes : {std::size_t{0}, std::size_t{1}, std::size_t{100}, std::size_t{5} << 20}) {
         void* memory = backend().allocate(bytes);
         CHECK_EQUAL(reinterpret_cast<std::uintptr_t>(memory) % 64, 0u);
-        std::memset(memory, 1, bytes);
+        const std::vector<char> ones(bytes, 1), zeros(bytes, 0);
+        std::vector<char> back = zeros;
+        backend().copy_to_device(memory, ones.data(), bytes);
+        backend().copy_to_host(back.data(), memory, bytes);
+        CHECK(back == ones);
         backend().deallocate(memory);
     }
     CHECK_ERROR(backend().allocate(std::size_t{1} << 50), ErrorCode::kOutOfMemory, "1125899906842624");
     CHECK_ERROR(backend().allocate(~std::size_t{0}), ErrorCode::kOutOfMemory, "memory");
 }
 
-TEST(large_allocations_cost_nothing_until_touched) {
+CPU_TEST(large_allocations_cost_nothing_until_touched, "a GPU's memory is what it has") {
     void* memory = backend().allocate(std::size_t{4} << 30);
     static_cast<char*>(memory)[0] = 1;
     backend().deallocate(memory);
 }
 
-TEST(instruction_set_is_chosen_by_the_environment) {
+CPU_TEST(instruction_set_is_chosen_by_the_environment, "of the CPU") {
     {
         const WithIsa isa("portable");
         CHECK_EQUAL(cpu_isa(), std::string("portable"));
@@ -58,16 +61,18 @@ TEST(instruction_set_is_chosen_by_the_environment) {
     CHECK(best == "portable" || best == "avx2" || best == "avx512");
 }
 
-TEST(threads_must_be_a_number_that_makes_sense) {
+CPU_TEST(threads_must_be_a_number_that_makes_sense, "of the CPU") {
     CHECK_ERROR(make_cpu_backend(-1), ErrorCode::kInvalidArgument, "threads");
     CHECK(make_cpu_backend(0) != nullptr);
 }
 
-TEST(copies_move_bytes) {
+OP_TEST(copies_move_bytes) {
     const int source = 17;
-    int middle = 0, destination = 0;
-    backend().copy_to_device(&middle, &source, sizeof source);
-    backend().copy_to_host(&destination, &middle, sizeof middle);
+    int destination = 0;
+    void* middle = backend().allocate(sizeof source);
+    backend().copy_to_device(middle, &source, sizeof source);
+    backend().copy_to_host(&destination, middle, sizeof source);
     backend().copy_to_host(nullptr, nullptr, 0);
+    backend().deallocate(middle);
     CHECK_EQUAL(destination, 17);
 }

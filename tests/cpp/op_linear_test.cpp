@@ -1,5 +1,4 @@
 // out = activation(x W^T + bias) + residual, for every weight type, against a float64 twin.
-#include "core/error.h"
 #include "op_testing.h"
 
 namespace {
@@ -14,22 +13,22 @@ struct Sizes {
 struct Product {
     TestMatrix x;
     TestWeight weight;
-    std::vector<float> bias;
+    TestVector bias;
     TestMatrix residual;
     TestMatrix out;
     Activation activation = Activation::kNone;
     bool has_bias = true, has_residual = true;
 
-    Product(DType dtype, Sizes s, Random& random)
-        : x(s.m, s.k, random),
+    Product(DType dtype, Sizes s, Random& random, std::int64_t gap = 3)
+        : x(s.m, s.k, random, gap),
           weight(dtype, s.n, s.k, random),
           bias(random.floats(s.n)),
-          residual(s.m, s.n, random, 5),
-          out(s.m, s.n, 1) {}
+          residual(s.m, s.n, random, gap == 3 ? 5 : gap),
+          out(s.m, s.n, gap == 3 ? 1 : gap) {}
 
     LinearArgs args() const {
         LinearArgs args{x.view(), weight.view(), {}, {}, out.view(), activation};
-        if (has_bias) args.bias = vector_of(bias);
+        if (has_bias) args.bias = bias.view();
         if (has_residual) args.residual = residual.view();
         return args;
     }
@@ -37,7 +36,7 @@ struct Product {
     double expected(std::int64_t m, std::int64_t n) const {
         double sum = 0;
         for (std::int64_t k = 0; k < x.cols(); ++k) sum += static_cast<double>(x.at(m, k)) * weight.at(n, k);
-        if (has_bias) sum += bias[static_cast<std::size_t>(n)];
+        if (has_bias) sum += bias[n];
         return reference_activation(activation, sum) + (has_residual ? residual.at(m, n) : 0.0f);
     }
 };
@@ -49,11 +48,12 @@ void check_product(const Product& product) {
 
 }  // namespace
 
-TEST(linear_at_odd_sizes) {
+OP_TEST(linear_at_odd_sizes) {
     Random random(1);
+    const std::vector<std::int64_t> all{1, 2, 3, 4, 5, 6, 7, 13}, few{1, 3, 6, 13};
     for (const DType dtype : kWeightTypes) {
         for (const std::int64_t k : {1, 3, 8, 15, 16, 17, 31, 33, 64, 100, 257}) {
-            for (const std::int64_t m : {1, 2, 3, 4, 5, 6, 7, 13}) {
+            for (const std::int64_t m : on_cuda() ? few : all) {
                 Product product(dtype, {m, random.integer(1, 40), k}, random);
                 backend().linear(product.args());
                 check_product(product);
@@ -62,7 +62,7 @@ TEST(linear_at_odd_sizes) {
     }
 }
 
-TEST(linear_with_many_rows_and_outputs) {
+OP_TEST(linear_with_many_rows_and_outputs) {
     Random random(2);
     for (const DType dtype : kWeightTypes) {
         for (const Sizes sizes : {Sizes{70, 301, 48}, Sizes{9, 1100, 40}, Sizes{2, 700, 133}, Sizes{200, 9, 1601}}) {
@@ -73,7 +73,19 @@ TEST(linear_with_many_rows_and_outputs) {
     }
 }
 
-TEST(linear_applies_every_activation_with_and_without_bias_and_residual) {
+// Rows that can be read in words of 16 bytes, as a model's are.
+OP_TEST(linear_over_aligned_rows) {
+    Random random(9);
+    for (const DType dtype : kWeightTypes) {
+        for (const Sizes sizes : {Sizes{1, 64, 256}, Sizes{5, 72, 128}, Sizes{17, 136, 64}, Sizes{40, 32, 512}}) {
+            const Product product(dtype, sizes, random, 8);
+            backend().linear(product.args());
+            check_product(product);
+        }
+    }
+}
+
+OP_TEST(linear_applies_every_activation_with_and_without_bias_and_residual) {
     Random random(3);
     for (const Activation activation : kActivations) {
         for (const bool bias : {false, true}) {
@@ -89,7 +101,7 @@ TEST(linear_applies_every_activation_with_and_without_bias_and_residual) {
     }
 }
 
-TEST(linear_may_write_over_its_residual) {
+OP_TEST(linear_may_write_over_its_residual) {
     Random random(4);
     Product product(DType::kBFloat16, {7, 150, 33}, random);
     backend().linear(product.args());
@@ -100,32 +112,30 @@ TEST(linear_may_write_over_its_residual) {
 }
 
 // The promise of linear.h: alone or in any batch, with any number of threads, in any job.
-TEST(linear_gives_the_same_bits_in_any_batch) {
+CPU_TEST(linear_gives_the_same_bits_in_any_batch, "linear.h promises it for the CPU alone") {
     Random random(5);
     for (const DType dtype : kWeightTypes) {
         for (const std::int64_t k : {48, 77, 1601}) {  // the last is more than a stretch
             Product product(dtype, {40, 203, k}, random);
             product.activation = Activation::kGelu;
             backend(2).linear(product.args());
-            for (const int threads : {1, 2, 5}) {
+            for (const int threads : thread_counts()) {
                 for (const std::int64_t rows : {1, 2, 3, 4, 5, 6, 7, 11, 40}) {
                     const std::int64_t first = random.integer(0, 40 - rows);
-                    TestMatrix part(rows, 203, 2);
+                    const TestMatrix part(rows, 203, 2);
                     LinearArgs args = product.args();
                     args.x = args.x.slice(first, rows);
                     args.residual = args.residual.slice(first, rows);
                     args.out = part.view();
                     backend(threads).linear(args);
-                    for (std::int64_t r = 0; r < rows; ++r) {
-                        CHECK(same_bits(&part.at(r, 0), &product.out.at(first + r, 0), 203));
-                    }
+                    for (std::int64_t r = 0; r < rows; ++r) CHECK(same_bits(part, r, product.out, first + r));
                 }
             }
         }
     }
 }
 
-TEST(linear_runs_several_products_as_one_job) {
+OP_TEST(linear_runs_several_products_as_one_job) {
     Random random(6);
     std::vector<Product> products;
     products.emplace_back(DType::kFloat32, Sizes{5, 33, 40}, random);
@@ -134,13 +144,13 @@ TEST(linear_runs_several_products_as_one_job) {
     products.emplace_back(DType::kFloat16, Sizes{3, 1, 64}, random);
     std::vector<LinearArgs> args;
     for (const Product& product : products) args.push_back(product.args());
-    for (const int threads : {1, 2, 5}) {
+    for (const int threads : thread_counts()) {
         backend(threads).linear(args);
         for (const Product& product : products) check_product(product);
     }
 }
 
-TEST(linear_takes_no_rows_and_no_products) {
+OP_TEST(linear_takes_no_rows_and_no_products) {
     Random random(7);
     const Product product(DType::kFloat32, {0, 9, 5}, random);
     backend().linear(product.args());
@@ -148,7 +158,7 @@ TEST(linear_takes_no_rows_and_no_products) {
     CHECK(product.out.is_written_exactly());
 }
 
-TEST(linear_refuses_shapes_that_do_not_fit) {
+OP_TEST(linear_refuses_shapes_that_do_not_fit) {
     Random random(8);
     const Product product(DType::kFloat32, {2, 9, 5}, random);
     LinearArgs args = product.args();

@@ -2,7 +2,6 @@
 #include <algorithm>
 #include <numeric>
 
-#include "core/error.h"
 #include "op_testing.h"
 
 namespace {
@@ -33,30 +32,30 @@ double reference_log_sum_exp(const TestMatrix& logits, std::int64_t row) {
 
 void check_top_k(const TestMatrix& logits, std::int64_t k, int threads) {
     const std::int64_t rows = logits.rows();
-    const TestMatrix values(rows, k, 2);
-    std::vector<std::int32_t> ids(static_cast<std::size_t>(rows * k + 1), -7);
-    std::vector<float> sums(static_cast<std::size_t>(rows), kNan);
+    const TestMatrix values(rows, k, 2, DType::kFloat32);
+    const TestIds ids = TestIds::filled(rows * k + 1, -7);
+    const TestVector sums = TestVector::filled(rows, kNan);
     backend(threads).top_k({logits.view(), k, values.view(), ids.data(), sums.data()});
-    CHECK_EQUAL(ids.back(), -7);
+    CHECK_EQUAL(ids[rows * k], -7);
     for (std::int64_t m = 0; m < rows; ++m) {
         const std::vector<std::int32_t> expected = sorted_ids(logits, m);
         for (std::int64_t i = 0; i < k; ++i) {
-            REQUIRE(ids[static_cast<std::size_t>(m * k + i)] == expected[static_cast<std::size_t>(i)]);
+            REQUIRE(ids[m * k + i] == expected[static_cast<std::size_t>(i)]);
             REQUIRE(values.at(m, i) == clean(logits.at(m, expected[static_cast<std::size_t>(i)])));
         }
         const double sum = reference_log_sum_exp(logits, m);
-        const float found = sums[static_cast<std::size_t>(m)];
+        const float found = sums[m];
         if (std::isnan(sum)) {
             CHECK(std::isnan(found));
         } else {
-            CHECK(std::isinf(sum) ? found == sum : is_close(found, sum, 1e-6));
+            CHECK(std::isinf(sum) ? found == sum : is_close(found, sum, arithmetic(1e-6)));
         }
     }
 }
 
 }  // namespace
 
-TEST(top_k_at_odd_sizes) {
+OP_TEST(top_k_at_odd_sizes) {
     Random random(1);
     for (const std::int64_t size : {1, 2, 15, 16, 17, 100, 4095, 4096, 4097, 20011}) {
         for (const std::int64_t rows : {1, 3}) {
@@ -68,87 +67,94 @@ TEST(top_k_at_odd_sizes) {
     }
 }
 
-TEST(top_k_of_hundreds_over_a_large_vocabulary_with_any_threads) {
+OP_TEST(top_k_of_hundreds_over_a_large_vocabulary_with_any_threads) {
     Random random(2);
     const TestMatrix logits(2, 250112, random);
-    for (const int threads : {1, 2, 5}) check_top_k(logits, 300, threads);
+    for (const int threads : thread_counts()) check_top_k(logits, 300, threads);
 }
 
-TEST(top_k_prefers_the_smaller_id_of_equals) {
+OP_TEST(top_k_prefers_the_smaller_id_of_equals) {
     Random random(3);
     const TestMatrix logits(3, 30000, random);
     for (std::int64_t m = 0; m < 3; ++m) {
-        for (std::int64_t i = 0; i < 30000; ++i) logits.at(m, i) = static_cast<float>(random.integer(0, 4 - m * 2));
+        for (std::int64_t i = 0; i < 30000; ++i) logits.set(m, i, static_cast<float>(random.integer(0, 4 - m * 2)));
     }
-    for (const int threads : {1, 2, 5}) {
+    for (const int threads : thread_counts()) {
         for (const std::int64_t k : {1, 5, 200}) check_top_k(logits, k, threads);
     }
 }
 
-TEST(log_sum_exp_of_a_row_with_one_nan_is_nan) {
+OP_TEST(log_sum_exp_of_a_row_with_one_nan_is_nan) {
     Random random(8);
     for (const std::int64_t size : {1, 7, 16, 33, 4100, 9001}) {
         for (const std::int64_t at : {std::int64_t{0}, size / 2, size - 1}) {
             const TestMatrix logits(3, size, random);
-            logits.at(1, at) = kNan;
-            for (std::int64_t i = 0; i < size; ++i) logits.at(2, i) = i == at ? kNan : -kInf;
+            logits.set(1, at, kNan);
+            for (std::int64_t i = 0; i < size; ++i) logits.set(2, i, i == at ? kNan : -kInf);
             check_top_k(logits, 1, 2);
         }
     }
 }
 
-TEST(top_k_takes_nan_and_minus_infinity_as_impossible) {
+OP_TEST(top_k_takes_nan_and_minus_infinity_as_impossible) {
     Random random(4);
     const TestMatrix logits(5, 9001, random);
     for (std::int64_t i = 0; i < 9001; ++i) {
-        logits.at(0, i) = -kInf;
-        logits.at(1, i) = i % 2 == 0 ? kNan : -kInf;
-        if (i % 3 != 0) logits.at(2, i) = kNan;
-        if (i > 3) logits.at(3, i) = -kInf;
+        logits.set(0, i, -kInf);
+        logits.set(1, i, i % 2 == 0 ? kNan : -kInf);
+        if (i % 3 != 0) logits.set(2, i, kNan);
+        if (i > 3) logits.set(3, i, -kInf);
     }
-    logits.at(4, 17) = kInf;
+    logits.set(4, 17, kInf);
     check_top_k(logits, 1, 2);
     check_top_k(logits, 6, 5);
 }
 
-TEST(log_sum_exp_has_the_same_bits_with_any_threads_and_batch) {
+CPU_TEST(log_sum_exp_has_the_same_bits_with_any_threads_and_batch, "a GPU has no threads to choose") {
     Random random(5);
     const TestMatrix logits(4, 33333, random), values(4, 1), alone(1, 1);
-    std::vector<std::int32_t> ids(4);
-    std::vector<float> sums(4), sum(1);
+    const TestIds ids = TestIds::filled(4, 0);
+    const TestVector sums = TestVector::filled(4, kNan), sum = TestVector::filled(1, kNan);
     backend(5).top_k({logits.view(), 1, values.view(), ids.data(), sums.data()});
     for (std::int64_t m = 0; m < 4; ++m) {
         backend(m == 0 ? 1 : 2).top_k({logits.view().slice(m, 1), 1, alone.view(), ids.data(), sum.data()});
-        CHECK(same_bits(sum.data(), &sums[static_cast<std::size_t>(m)], 1));
+        CHECK(same_bits(sum[0], sums[m]));
     }
 }
 
-TEST(token_log_prob_is_logit_minus_log_sum_exp) {
+OP_TEST(token_log_prob_is_logit_minus_log_sum_exp) {
     Random random(6);
     for (const std::int64_t size : {1, 50, 12345}) {
         const TestMatrix logits(6, size, random);
-        logits.at(2, 0) = -kInf;
-        logits.at(3, size - 1) = kNan;
+        logits.set(2, 0, -kInf);
+        logits.set(3, size - 1, kNan);
         const auto last = static_cast<std::int32_t>(size - 1);
-        const std::int32_t ids[] = {0, last / 2, 0, last, last, 0};
-        std::vector<float> found(6, kNan);
-        backend().token_log_prob({logits.view().slice(0, 6), ids, found.data()});
+        const TestIds ids{0, last / 2, 0, last, last, 0};
+        const TestVector found = TestVector::filled(6, kNan);
+        backend().token_log_prob({logits.view().slice(0, 6), ids.data(), found.data()});
         for (std::int64_t m = 0; m < 6; ++m) {
             const double expected = clean(logits.at(m, ids[m])) - reference_log_sum_exp(logits, m);
-            const double got = found[static_cast<std::size_t>(m)];
-            if (std::isfinite(expected)) CHECK(is_close(got, expected, 1e-6));
+            const double got = found[m];
+            if (std::isfinite(expected)) CHECK(is_close(got, expected, arithmetic(1e-6)));
             if (expected == -kInf) CHECK_EQUAL(got, expected);
             if (std::isnan(expected)) CHECK(std::isnan(got));
         }
     }
 }
 
-TEST(selection_refuses_what_is_outside_the_row) {
+OP_TEST(top_k_refuses_more_than_there_are) {
     Random random(7);
-    const TestMatrix logits(1, 10, random), values(1, 11);
-    std::vector<std::int32_t> ids(11, 10);
-    float sum = 0;
+    const TestMatrix logits(1, 10, random), values(1, 11, 3, DType::kFloat32);
+    const TestIds ids = TestIds::filled(11, 0);
     CHECK_ERROR(backend().top_k({logits.view(), 11, values.view(), ids.data(), nullptr}), ErrorCode::kInternal,
                 "k is not");
-    CHECK_ERROR(backend().token_log_prob({logits.view(), ids.data(), &sum}), ErrorCode::kInternal, "id outside");
+}
+
+CPU_TEST(token_log_prob_refuses_an_id_outside_the_row, "a GPU's ids are on the device: callers check them") {
+    Random random(7);
+    const TestMatrix logits(1, 10, random);
+    const TestIds ids{10};
+    const TestVector found{0.0f};
+    CHECK_ERROR(backend().token_log_prob({logits.view(), ids.data(), found.data()}), ErrorCode::kInternal,
+                "id outside");
 }

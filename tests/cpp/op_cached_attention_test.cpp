@@ -1,0 +1,159 @@
+// Attention of a decode step over a cache, against a float64 twin.
+#include "op_attention_reference.h"
+
+namespace {
+
+using namespace op_testing;
+
+struct CachedCase {
+    Heads heads;
+    std::int64_t capacity = 40, gap = 3;
+    // Longest first; 0 and 1 are among them.
+    std::vector<std::int32_t> lengths{40, 17, 1, 0, 1};
+};
+
+constexpr std::int64_t kSlots = 6;
+
+struct CachedProblem {
+    CachedCase setup;
+    TestMatrix q, k, v, out;
+    TestIds begin, length, table;
+
+    CachedProblem(const CachedCase& c, Random& random)
+        : setup(c),
+          q(rows(), c.heads.heads * c.heads.d, random, c.gap),
+          k(kSlots * c.capacity, c.heads.kv_heads * c.heads.d, random, c.gap),
+          v(kSlots * c.capacity, c.heads.kv_heads * c.heads.d, random, c.gap),
+          out(rows(), c.heads.heads * c.heads.d, c.gap),
+          begin(begins(random)),
+          length(c.lengths),
+          table(slots(random)) {}
+
+    std::int64_t rows() const { return static_cast<std::int64_t>(setup.lengths.size()); }
+
+    // The last one ends with the cache.
+    std::vector<std::int32_t> begins(Random& random) const {
+        std::vector<std::int32_t> all;
+        for (const std::int32_t own : setup.lengths) {
+            const std::int64_t last = kSlots * setup.capacity - own;
+            const bool at_end = all.size() + 1 == setup.lengths.size();
+            all.push_back(static_cast<std::int32_t>(at_end ? last : random.integer(0, last)));
+        }
+        return all;
+    }
+    std::vector<std::int32_t> slots(Random& random) const {
+        std::vector<std::int32_t> all;
+        for (std::int64_t i = 0; i < rows() * setup.capacity; ++i) {
+            all.push_back(static_cast<std::int32_t>(random.integer(0, kSlots - 1)));
+        }
+        return all;
+    }
+
+    CachedAttentionArgs args(bool through_table) const {
+        const Heads h = setup.heads;
+        return {q.view(),
+                out.view(),
+                k.view(),
+                v.view(),
+                begin.data(),
+                length.data(),
+                through_table ? table.data() : nullptr,
+                setup.capacity,
+                h.heads,
+                h.kv_heads,
+                h.d,
+                0.5f};
+    }
+
+    double expected(bool through_table, std::int64_t m, std::int64_t column) const {
+        const auto key = [&](std::int64_t t) -> std::int64_t {
+            return through_table ? table[m * setup.capacity + t] * setup.capacity + t : begin[m] + t;
+        };
+        return Reference{q, k, v, setup.heads, 0.5}.at(m, column, length[m], key,
+                                                       [](std::int64_t, std::int64_t) { return 0.0; });
+    }
+};
+
+void check_cached(const CachedCase& c, Random& random) {
+    const CachedProblem problem(c, random);
+    for (const bool through_table : {false, true}) {
+        backend().cached_attention(problem.args(through_table));
+        check_close(problem.out, 3e-6,
+                    [&](std::int64_t m, std::int64_t i) { return problem.expected(through_table, m, i); });
+    }
+}
+
+}  // namespace
+
+OP_TEST(cached_attention_through_begins_and_through_a_table) {
+    Random random(7);
+    for (const Heads heads : {Heads{1, 1, 3}, Heads{4, 2, 20}, Heads{8, 1, 16}, Heads{2, 2, 64}, Heads{3, 1, 5}}) {
+        check_cached({heads}, random);
+    }
+}
+
+OP_TEST(cached_attention_over_aligned_rows) {
+    Random random(9);
+    for (const Heads heads : {Heads{2, 2, 64}, Heads{4, 1, 128}, Heads{2, 1, 256}, Heads{6, 1, 8}}) {
+        check_cached({heads, 40, 8}, random);
+    }
+}
+
+// Keys enough for several blocks of a GPU to share.
+OP_TEST(cached_attention_to_many_keys) {
+    Random random(10);
+    check_cached({{2, 1, 64}, 2100, 8, {2100, 700}}, random);
+}
+
+OP_TEST(cached_attention_without_a_capacity_reads_as_far_as_lengths_say) {
+    Random random(11);
+    const CachedProblem problem({{2, 2, 16}}, random);
+    CachedAttentionArgs args = problem.args(false);
+    args.capacity = 0;
+    backend().cached_attention(args);
+    check_close(problem.out, 3e-6, [&](std::int64_t m, std::int64_t i) { return problem.expected(false, m, i); });
+}
+
+OP_TEST(cached_attention_of_another_type_than_its_cache) {
+    Random random(12);
+    for (const DType type : activation_types()) {
+        const std::int64_t rows = 2, keys = 9, width = 24;
+        const TestMatrix q(rows, width, random), out(rows, width);
+        const TestMatrix k(keys, width, random, 0, type), v(keys, width, random, 0);
+        const TestIds begin{0, 4}, length{9, 5};
+        const Heads heads{3, 3, 8};
+        backend().cached_attention({q.view(), out.view(), k.view(), v.view(), begin.data(), length.data(), nullptr, 0,
+                                    heads.heads, heads.kv_heads, heads.d, 0.5f});
+        check_close(out, 3e-6, [&](std::int64_t m, std::int64_t c) {
+            return Reference{q, k, v, heads, 0.5}.at(
+                m, c, length[m], [&](std::int64_t t) { return begin[m] + t; },
+                [](std::int64_t, std::int64_t) { return 0.0; });
+        });
+    }
+}
+
+CPU_TEST(cached_attention_gives_the_same_bits_alone, "a GPU shares out keys by the number of rows") {
+    Random random(13);
+    const CachedProblem problem({{4, 2, 20}}, random);
+    for (const bool through_table : {false, true}) {
+        backend(2).cached_attention(problem.args(through_table));
+        const TestMatrix alone(1, 80);
+        CachedAttentionArgs one = problem.args(through_table);
+        one.q = one.q.slice(1, 1);
+        one.out = alone.view();
+        one.begin += 1;
+        one.length += 1;
+        if (through_table) one.table += one.capacity;
+        backend(5).cached_attention(one);
+        CHECK(same_bits(alone, 0, problem.out, 1));
+    }
+}
+
+CPU_TEST(cached_attention_refuses_keys_outside_the_cache, "a GPU finds out on the device, and gives NaN") {
+    Random random(8);
+    const TestMatrix q(1, 4, random), out(1, 4), k(8, 4, random), v(8, 4, random);
+    const std::int32_t begin = 5, length = 4;
+    const CachedAttentionArgs args{q.view(), out.view(), k.view(), v.view(), &begin, &length,
+                                   nullptr,  8,          1,        1,        4,      1.0f};
+    CHECK_ERROR(backend().cached_attention(args), ErrorCode::kInternal, "outside the cache");
+}
