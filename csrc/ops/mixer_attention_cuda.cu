@@ -63,6 +63,9 @@ __global__ void __launch_bounds__(kMaxThreads) mixer_attention_kernel(__grid_con
     const int first = static_cast<int>(threadIdx.x) * kPack, step = static_cast<int>(blockDim.x) * kPack;
     const int columns = job.columns;
 
+    wait_for_previous_kernels();
+    allow_next_kernel();
+
     // Position 0 attends to itself: the first term, with weight exp(0).
     float key[kPacks][kPack], z[kPacks][kPack];
     float largest = job.score_bias[0], sum = 1.0f;
@@ -71,9 +74,6 @@ __global__ void __launch_bounds__(kMaxThreads) mixer_attention_kernel(__grid_con
         load_pack(job.key, 0, first + p * step, columns, key[p]);
         load_pack(job.cls, 0, first + p * step, columns, z[p]);
     }
-    wait_for_previous_kernels();
-    allow_next_kernel();
-
     for (int group = 0; group * kGroup < job.layers; ++group) {
         const int layer = group * kGroup, left = job.layers - layer;
         RawPack<kElements> raw[kGroup][kPacks];

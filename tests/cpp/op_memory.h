@@ -93,8 +93,8 @@ public:
             allocation_ = cuda_backend().allocate(offset + bytes_);
             copy_ = static_cast<char*>(allocation_) + offset;
             cuda_backend().copy_to_device(copy_, host_.as<void>(), bytes_);
-            read_at_ = backend_calls();
         }
+        read_at_ = kNever;  // an op may write to it now
         return copy_;
     }
 
@@ -128,11 +128,13 @@ public:
     }
 
 private:
+    static constexpr std::int64_t kNever = -1;
+
     FencedBytes host_;
     std::size_t bytes_;
     mutable void* allocation_ = nullptr;
     mutable char* copy_ = nullptr;
-    mutable std::int64_t read_at_ = 0;
+    mutable std::int64_t read_at_ = kNever;  // backend_calls() then
 };
 
 // A strided matrix full of NaN. Rows are `gap` elements apart.
