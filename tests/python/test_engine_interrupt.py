@@ -17,8 +17,8 @@ from lrengine import Engine, pieces
 from lrengine.errors import InvalidRequestError
 from tiny import random_sources, tiny_classifier, tiny_fusion, tiny_swcm
 
-MANY = random_sources([300]) * 20_000  # half a minute of work
-PATIENCE = 1.0  # seconds
+MANY = random_sources([300]) * 5_000  # ten seconds of work
+PATIENCE = 2.0  # seconds; a piece is made to take a fifth of one
 
 
 @pytest.fixture(scope="module")

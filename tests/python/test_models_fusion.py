@@ -62,7 +62,7 @@ def test_the_llm_sees_the_references_rows(mapper: dict[str, Any], bos: int | Non
             assert seen["position_ids"][row, -length:].tolist() == list(range(length))
 
 
-@pytest.mark.parametrize(("encoder", "llm"), zip(ENCODERS, itertools.cycle(LLMS), strict=False))
+@pytest.mark.parametrize(("encoder", "llm"), list(zip(ENCODERS, itertools.cycle(LLMS), strict=False)))
 def test_a_row_alone_is_the_row_in_a_batch(encoder: str, llm: str) -> None:
     model = tiny_fusion(encoder, llm, mapper="mlp", mixer={"type": "transformer", "add_global": True})
     together = model(*batch(model.config.encoder.pad_token_id), labels=padded_labels())
