@@ -16,7 +16,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lrengine.kernels.language import INTERPRETED, TRITON_INSTALLED
 
@@ -59,6 +59,12 @@ def use_triton(*tensors: Tensor | None) -> bool:
     if any(not tensor.is_cuda for tensor in given) and not INTERPRETED:
         raise ValueError("the Triton kernels run on CUDA tensors; on others only with TRITON_INTERPRET=1")
     return True
+
+
+def is_plain_linear(module: nn.Module) -> bool:
+    """Whether a module is its weight and bias and nothing else (no adapter, no hook that fetches the weight), so that a
+    kernel may take these past its forward."""
+    return type(module) is nn.Linear and not (module._forward_hooks or module._forward_pre_hooks)
 
 
 def on_device(tensor: Tensor) -> AbstractContextManager[Any]:

@@ -41,11 +41,15 @@ class FusedEncoderModel(PreTrainedModel):
             freeze(part)
         return self
 
-    def fused_states(self, input_ids: Tensor, attention_mask: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-        """ids, mask [B, S] -> fused states [B, S, D] and mixer weights [B, S, L], zeros at padding; and the mask."""
+    def layer_states(self, input_ids: Tensor, attention_mask: Tensor | None) -> tuple[list[Tensor], Tensor]:
+        """ids, mask [B, S] -> the L layers' states, each [B, S, D]; and the mask."""
         mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.config.freeze_encoder):
-            states = all_layer_states(self.encoder, input_ids, mask)
+            return all_layer_states(self.encoder, input_ids, mask), mask
+
+    def fused_states(self, input_ids: Tensor, attention_mask: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+        """ids, mask [B, S] -> fused states [B, S, D] and mixer weights [B, S, L], zeros at padding; and the mask."""
+        states, mask = self.layer_states(input_ids, attention_mask)
         fused, weights = self.mixer(states, mask)
         return fused, weights, mask
 

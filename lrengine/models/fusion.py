@@ -18,11 +18,13 @@ from transformers import (
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 from transformers.utils import ModelOutput
 
+from lrengine.kernels.dispatch import is_plain_linear, use_triton
+from lrengine.kernels.mix_mapper import mix_mapper
 from lrengine.models.encoders import load_encoder
 from lrengine.models.fused_encoder import FusedEncoderModel
 from lrengine.models.fusion_config import LayerFusionConfig
-from lrengine.models.losses import IGNORED_LABEL, token_cross_entropy
-from lrengine.models.mapper import build_mapper
+from lrengine.models.losses import IGNORED_LABEL, projected_cross_entropy, token_cross_entropy
+from lrengine.models.mapper import TokenMapper, build_mapper
 from lrengine.models.packing import Packed, pack_left
 
 
@@ -94,11 +96,13 @@ class LayerFusionForCausalLM(FusedEncoderModel):
         prompt_attention_mask: Tensor | None = None,
         labels: Tensor | None = None,
         num_items_in_batch: Tensor | int | None = None,
+        with_logits: bool = True,
         **kwargs: Any,
     ) -> LayerFusionOutput:
         """Source [B, S], prompt [B, P] (LLM ids after the end boundary), labels [B, T] (-100: padding, squeezed out).
 
-        The loss counts the label tokens only; end them with the end token. See LayerFusionOutput for the logits."""
+        The loss counts the label tokens only; end them with the end token. See LayerFusionOutput for the logits; with
+        labels and without `with_logits` there are none."""
         prefix, mixer_weights = self._prefix_segments(input_ids, attention_mask, prompt_ids, prompt_attention_mask)
         if labels is None:
             packed = pack_left(prefix)
@@ -109,7 +113,13 @@ class LayerFusionForCausalLM(FusedEncoderModel):
             wanted = packed.slots[:, -labels.shape[1] :]
         hidden = self._llm_states(packed)
         before = (wanted - 1).clamp_min(0)[..., None].expand(-1, -1, hidden.shape[-1])
-        logits = self.llm.get_output_embeddings()(hidden.gather(1, before))
+        chosen, head = hidden.gather(1, before), self.llm.get_output_embeddings()
+        if labels is not None and not with_logits and is_plain_linear(head):
+            return LayerFusionOutput(
+                loss=projected_cross_entropy(chosen, head.weight, head.bias, labels, num_items_in_batch),
+                mixer_weights=mixer_weights,
+            )
+        logits = head(chosen)
         loss = None if labels is None else token_cross_entropy(logits, labels, num_items_in_batch)
         return LayerFusionOutput(loss=loss, logits=logits, mixer_weights=mixer_weights)
 
@@ -147,9 +157,8 @@ class LayerFusionForCausalLM(FusedEncoderModel):
         self, input_ids: Tensor, mask: Tensor | None, prompt_ids: Tensor | None, prompt_mask: Tensor | None
     ) -> tuple[list[tuple[Tensor, Tensor]], Tensor]:
         """[BOS] [mapped tokens] [end boundary] [prompt] as segments to pack, and the mixer's weights."""
-        fused, mixer_weights, mask = self.fused_states(input_ids, mask)
-        dtype = self.end_boundary.dtype
-        mapped, mapped_mask = self.mapper(fused.to(dtype), mask)
+        states, mask = self.layer_states(input_ids, mask)
+        mapped, mapped_mask, mixer_weights = self._mapped(states, mask)
         one = torch.ones_like(input_ids[:, :1])
         segments = [(mapped, mapped_mask), (self.end_boundary.expand(len(one), 1, -1), one)]
         if self.config.bos_token_id is not None:
@@ -159,6 +168,18 @@ class LayerFusionForCausalLM(FusedEncoderModel):
             segments.append((self._embed(prompt_ids), given))
         llm_dtype = self.llm.get_input_embeddings().weight.dtype
         return [(embedded.to(llm_dtype), kept) for embedded, kept in segments], mixer_weights
+
+    def _mapped(self, states: list[Tensor], mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Mapped states [B, S', E], their mask, and the mixer's weights; in one launch where the kernel for it runs."""
+        dtype = self.end_boundary.dtype
+        if isinstance(self.mapper, TokenMapper) and self.mixer.has_logits and states[0].dtype == dtype:
+            first = self.mapper.layers[0]
+            if is_plain_linear(first) and use_triton(states[0]):
+                mapped, weights = mix_mapper(states, self.mixer.logits(states), mask, first.weight, first.bias)
+                return self.mapper.after_first(mapped), mask, weights
+        fused, weights = self.mixer(states, mask)
+        mapped, mapped_mask = self.mapper(fused.to(dtype), mask)
+        return mapped, mapped_mask, weights
 
     def _embed(self, ids: Tensor) -> Tensor:
         return self.llm.get_input_embeddings()(ids)

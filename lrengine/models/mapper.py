@@ -54,10 +54,13 @@ class TokenMapper(nn.Module):
         self.activation = ACT2FN[activation]
 
     def forward(self, states: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        states = self.layers[0](states)
+        return self.after_first(self.layers[0](states)), mask
+
+    def after_first(self, states: Tensor) -> Tensor:
+        """What follows the first linear, whose output `states` is."""
         for layer in self.layers[1:]:
             states = layer(self.activation(states))
-        return states, mask
+        return states
 
 
 class LatentMapper(nn.Module):

@@ -51,6 +51,8 @@ def build_mixer(settings: dict[str, Any], layers: int, width: int) -> LayerMixer
 class LayerMixer(nn.Module):
     """Base: the weighted sum. `states` is always the list of L layer states, each [B, S, D]."""
 
+    has_logits = True  # whether the weights are a softmax
+
     def __init__(self, settings: dict[str, Any], layers: int, width: int) -> None:
         super().__init__()
         self.settings, self.layers, self.width = settings, layers, width
@@ -73,6 +75,8 @@ class LayerMixer(nn.Module):
 
 class LastMixer(LayerMixer):
     """w is one-hot on the last layer: LangBridge."""
+
+    has_logits = False
 
     def weights(self, states: Sequence[Tensor]) -> Tensor:
         one_hot = states[0].new_zeros(*states[0].shape[:-1], self.layers)

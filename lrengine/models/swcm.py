@@ -14,7 +14,7 @@ from transformers.cache_utils import DynamicCache, EncoderDecoderCache
 from transformers.modeling_outputs import BaseModelOutput, Seq2SeqLMOutput
 
 from lrengine.models.encoders import build_encoder, encoder_layers, load_encoder
-from lrengine.models.losses import IGNORED_LABEL, token_cross_entropy
+from lrengine.models.losses import IGNORED_LABEL, projected_cross_entropy, token_cross_entropy
 from lrengine.models.swcm_config import SwcmConfig
 from lrengine.models.swcm_decoder import SwcmDecoder
 from lrengine.stop_ids import as_list
@@ -31,6 +31,13 @@ class OutputProjection(nn.Module):
 
     def forward(self, hidden: Tensor, word_embeddings: Tensor) -> Tensor:
         return linear(hidden, word_embeddings if self.weight is None else self.weight, self.bias)
+
+    def loss(
+        self, hidden: Tensor, word_embeddings: Tensor, labels: Tensor, num_items_in_batch: Tensor | int | None
+    ) -> Tensor:
+        """The loss of the logits, without keeping these."""
+        weight = word_embeddings if self.weight is None else self.weight
+        return projected_cross_entropy(hidden, weight, self.bias, labels, num_items_in_batch)
 
 
 class SwcmPreTrainedModel(PreTrainedModel):
@@ -124,9 +131,10 @@ class SwcmForConditionalGeneration(SwcmPreTrainedModel, GenerationMixin):
         labels: Tensor | None = None,
         use_cache: bool | None = None,
         num_items_in_batch: Tensor | int | None = None,
+        with_logits: bool = True,
         **kwargs: Any,
     ) -> Seq2SeqLMOutput:
-        """Logits [B, T, V], and with labels [B, T] (-100: not counted) the loss.
+        """Logits [B, T, V], and with labels [B, T] (-100: not counted) the loss; without `with_logits` only the loss.
 
         input_ids, attention_mask [B, S]: source. decoder_input_ids [B, T]: by default the labels shifted right.
         encoder_outputs replaces input_ids; past_key_values holds the earlier target tokens and the source's keys."""
@@ -150,9 +158,17 @@ class SwcmForConditionalGeneration(SwcmPreTrainedModel, GenerationMixin):
             decoder_attention_mask,
             past_key_values if use_cache else None,
         )
-        logits = self.lm_head(hidden, self.get_input_embeddings().weight)
+        words = self.get_input_embeddings().weight
+        logits = self.lm_head(hidden, words) if with_logits or labels is None else None
+        loss = None
+        if labels is not None:
+            loss = (
+                self.lm_head.loss(hidden, words, labels, num_items_in_batch)
+                if logits is None
+                else token_cross_entropy(logits, labels, num_items_in_batch)
+            )
         return Seq2SeqLMOutput(
-            loss=None if labels is None else token_cross_entropy(logits, labels, num_items_in_batch),
+            loss=loss,
             logits=logits,
             past_key_values=past_key_values if use_cache else None,
             encoder_last_hidden_state=encoder_outputs[0],

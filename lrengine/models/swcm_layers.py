@@ -15,6 +15,9 @@ from torch.nn.functional import dropout, scaled_dot_product_attention
 from transformers.activations import ACT2FN
 from transformers.cache_utils import EncoderDecoderCache
 
+from lrengine.kernels.dispatch import is_plain_linear, use_triton
+from lrengine.kernels.tied_linear import tied_linear
+
 if TYPE_CHECKING:
     from lrengine.models.swcm_config import SwcmConfig
 
@@ -57,6 +60,7 @@ class FeedForwardModules:
 
 Attention = AttentionWeights | AttentionModules
 FeedForward = FeedForwardWeights | FeedForwardModules
+KeysValues = tuple[Tensor, Tensor]  # [B, T, D] each, before they are split into heads
 
 
 def attention_of(encoder_layer: Any) -> AttentionModules:
@@ -112,20 +116,30 @@ class DecoderLayer(nn.Module):
         )
         return dropout(block.out_proj(mixed.transpose(1, 2).flatten(2)), self.hidden_dropout, self.training)
 
-    def _self_attend(self, block: Attention, states: Tensor, inputs: DecoderInputs) -> Tensor:
-        keys, values = self._heads(block.k_proj(states)), self._heads(block.v_proj(states))
+    def _self_attend(
+        self, block: Attention, states: Tensor, inputs: DecoderInputs, projected: KeysValues | None = None
+    ) -> Tensor:
+        own = projected or (block.k_proj(states), block.v_proj(states))
+        keys, values = (self._heads(part) for part in own)
         if inputs.cache is not None:
             keys, values = inputs.cache.self_attention_cache.update(keys, values, self.index)
         return self._attend(block, states, keys, values, inputs.target_mask, inputs.causal)
 
-    def _cross_attend(self, block: Attention, states: Tensor, source: Tensor, inputs: DecoderInputs) -> Tensor:
+    def _cross_attend(
+        self,
+        block: Attention,
+        states: Tensor,
+        source: Tensor,
+        inputs: DecoderInputs,
+        projected: KeysValues | None = None,
+    ) -> Tensor:
         """The source's keys and values are computed once and then live in the cache."""
         if inputs.cache is not None and inputs.cache.is_updated.get(self.index):
             cached: Any = inputs.cache.cross_attention_cache.layers[self.index]
             keys, values = cached.keys, cached.values
         else:
-            keys = self._heads(block.k_proj(source))
-            values = self._heads(block.v_proj(source))
+            own = projected or (block.k_proj(source), block.v_proj(source))
+            keys, values = (self._heads(part) for part in own)
             if inputs.cache is not None:
                 keys, values = inputs.cache.cross_attention_cache.update(keys, values, self.index)
                 inputs.cache.is_updated[self.index] = True
@@ -161,15 +175,28 @@ class CustomLayer(DecoderLayer):
         else:
             self_attention, cross_attention = self.self_attention, self.cross_attention
             ffn1, ffn2 = self.ffn1, self.ffn2
+        first = self.norm1(x) if self.published else x
+        own, of_source = self._project_together(self_attention, first, source, inputs)
         if self.published:
-            h = self._self_attend(self_attention, self.norm1(x), inputs)  # no residual: as the checkpoint was trained
+            h = self._self_attend(self_attention, first, inputs, own)  # no residual: as the checkpoint was trained
             h = h + self._feed_forward(ffn1, self.norm2(h))
-            h = h + self._cross_attend(cross_attention, self.norm3(h), source, inputs)
+            h = h + self._cross_attend(cross_attention, self.norm3(h), source, inputs, of_source)
             return h + self._feed_forward(ffn2, self.norm4(h))
-        h = self.norm1(x + self._self_attend(self_attention, x, inputs))
+        h = self.norm1(x + self._self_attend(self_attention, first, inputs, own))
         h = self.norm2(h + self._feed_forward(ffn1, h))
-        h = self.norm3(h + self._cross_attend(cross_attention, h, source, inputs))
+        h = self.norm3(h + self._cross_attend(cross_attention, h, source, inputs, of_source))
         return self.norm4(h + self._feed_forward(ffn2, h))
+
+    def _project_together(
+        self, block: Attention, states: Tensor, source: Tensor, inputs: DecoderInputs
+    ) -> tuple[KeysValues, KeysValues] | tuple[None, None]:
+        """Keys and values of `states` and of `source`, each tied matrix read once, where the kernel for it runs."""
+        matrices = (block.k_proj, block.v_proj)
+        known = inputs.cache is not None and bool(inputs.cache.is_updated.get(self.index))
+        if not self.tied or known or not all(map(is_plain_linear, matrices)) or not use_triton(states, source):
+            return None, None
+        keys, values = (tied_linear((states, source), matrix.weight, matrix.bias) for matrix in matrices)
+        return (keys[0], values[0]), (keys[1], values[1])
 
     @torch.no_grad()
     def copy_from(self, encoder_layer: Any) -> None:

@@ -74,6 +74,8 @@ class PlannedTrainer(ClockTrainer):
         inputs = dict(inputs)
         if model.training:
             self._feed_own_predictions(model, inputs)
+            # logits [B, T, V] take the most memory of a step; the loss can do without them
+            inputs["with_logits"] = bool(self.loss_options.label_smoothing)
         outputs = model(**inputs)
         loss = outputs.loss
         if model.training and self.loss_options.label_smoothing:
