@@ -46,7 +46,8 @@ public:
             const Candidate above{__shfl_up_sync(kAllLanes, mine_.value, 1), __shfl_up_sync(kAllLanes, mine_.id, 1)};
             if (lane == rank) mine_ = added;
             if (lane > rank) mine_ = above;
-            hits = __ballot_sync(kAllLanes, lane > source && better(shown, shuffle(mine_, k - 1)));
+            const bool hit = better(shown, shuffle(mine_, k - 1));
+            hits = __ballot_sync(kAllLanes, hit && lane > source);
         }
     }
 
@@ -84,7 +85,7 @@ struct ExpSum {
 
     __device__ float log() const {
         if (sum != sum) return sum;
-        return isinf(largest) ? largest : largest + logf(sum);
+        return fabsf(largest) == -minus_infinity() ? largest : largest + logf(sum);
     }
 };
 

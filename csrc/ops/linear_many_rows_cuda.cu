@@ -3,8 +3,9 @@
 //     out = activation(s_x[m] s_w[n] sum over k of x'[m, k] w'[n, k] + bias) + residual
 //
 // x' is x in the library's type: the weight's, or x's own for an int8 weight, whose levels are exact in every type, so
-// that only its scales s_w come afterwards. s_x is 1, or, where float32 or bfloat16 meets a float16 weight, a power of
-// two per row that keeps x' in float16's range. The sums are float32.
+// that only its scales s_w come afterwards. A 16-bit type too narrow for x gets x in parts whose sum it is, and a
+// product each: float32 in three of bfloat16 or two of float16. s_x is 1, or, where x was wider than the float16 of the
+// weight, a power of two per row that keeps x' in its range. The sums are float32.
 //
 // Bytes beside the product's own: x once read and once written when its type changes; an int8 weight once read and
 // written twice as wide; M N (4 + 4) for the sums when the library cannot finish them, all of it in the second-level
@@ -26,33 +27,52 @@ constexpr std::int64_t kPieceBytes = 64 << 20;  // bound of each of the scratch 
 constexpr std::int64_t kFewestRows = 128;       // at a time would be more
 constexpr std::int64_t kMaxGridRows = 65535;    // of a grid's second dimension
 
-// A block a row: out = x / scale. scales (null: all 1): the power of two that brings the row's largest below 2^10.
-__global__ void __launch_bounds__(kThreads) convert_kernel(PackedView x, PackedView out, int cols, float* scales) {
+__device__ __forceinline__ float rounded(float value, DType type) {
+    if (type == DType::kBFloat16) return __bfloat162float(__float2bfloat16(value));
+    return type == DType::kFloat16 ? __half2float(__float2half(value)) : value;
+}
+
+// The power of two above the largest of a row, over 2^10; for a block.
+__device__ __forceinline__ int exponent_of(const PackedView& x, std::int64_t row, int cols) {
     LRENGINE_SHARED(float, partial, kWarp);
+    float values[kPack], largest = 0.0f;
+    for (int col = static_cast<int>(threadIdx.x) * kPack; col < cols; col += kThreads * kPack) {
+        load_pack(x, row, col, cols, values);
+#pragma unroll
+        for (int i = 0; i < kPack; ++i) largest = fmaxf(largest, fabsf(values[i]));
+    }
+    largest = block_max(largest, partial);
+    int exponent = 10;
+    if (largest > 0.0f && largest <= 3.402823466e38f) frexpf(largest, &exponent);
+    return max(exponent - 10, -100);
+}
+
+// A block a row: x / scale in parts, `part_size` elements from one to the next. scales (null: all 1): powers of two
+// that bring each row's largest below 2^10.
+__global__ void __launch_bounds__(kThreads)
+    convert_kernel(PackedView x, MatrixView out, int parts, std::int64_t part_size, int cols, float* scales) {
     wait_for_previous_kernels();
     allow_next_kernel();
     const std::int64_t row = blockIdx.x;
-    const int first = static_cast<int>(threadIdx.x) * kPack, step = kThreads * kPack;
-    float values[kPack], inverse = 1.0f;
-    if (scales != nullptr) {
-        float largest = 0.0f;
-        for (int col = first; col < cols; col += step) {
-            load_pack(x, row, col, cols, values);
-#pragma unroll
-            for (int i = 0; i < kPack; ++i) largest = fmaxf(largest, fabsf(values[i]));
-        }
-        largest = block_max(largest, partial);
-        int exponent = 10;
-        if (largest > 0.0f && largest <= 3.402823466e38f) frexpf(largest, &exponent);
-        exponent = max(exponent - 10, -100);
-        inverse = ldexpf(1.0f, -exponent);
-        if (threadIdx.x == 0) scales[row] = ldexpf(1.0f, exponent);
-    }
-    for (int col = first; col < cols; col += step) {
+    const int exponent = scales != nullptr ? exponent_of(x, row, cols) : 0;
+    if (scales != nullptr && threadIdx.x == 0) scales[row] = ldexpf(1.0f, exponent);
+    const float inverse = ldexpf(1.0f, -exponent);
+    const auto part_bytes = part_size * (out.dtype == DType::kFloat32 ? 4 : 2);
+    for (int col = static_cast<int>(threadIdx.x) * kPack; col < cols; col += kThreads * kPack) {
+        float values[kPack];
         load_pack(x, row, col, cols, values);
 #pragma unroll
         for (int i = 0; i < kPack; ++i) values[i] *= inverse;
-        store_pack(out, row, col, cols, values);
+        MatrixView part = out;
+        for (int p = 0; p < parts; ++p) {
+            store_pack({part, true}, row, col, cols, values);
+#pragma unroll
+            for (int i = 0; i < kPack; ++i) {
+                const float rest = values[i] - rounded(values[i], out.dtype);
+                values[i] = rest == rest ? rest : 0.0f;  // an infinity is all in the first part
+            }
+            part.data = static_cast<char*>(part.data) + part_bytes;
+        }
     }
 }
 
@@ -107,10 +127,18 @@ Matrix dense(void* data, DType dtype, std::int64_t rows, std::int64_t cols) {
 
 bool is_packed(const Vector& vector) { return reinterpret_cast<std::uintptr_t>(vector.data) % 16 == 0; }
 
+// Numbers of type `to` whose sum is a number of type `from`.
+int parts_of(DType from, DType to) {
+    if (from == to || to == DType::kFloat32) return 1;
+    if (from == DType::kFloat32) return to == DType::kBFloat16 ? 3 : 2;
+    return to == DType::kBFloat16 ? 2 : 1;
+}
+
 // How one product runs. Without memory the pointers are null: it is only measured.
 struct Plan {
     DType type;                  // that the library multiplies in
     bool converts;               // x needs a copy in that type, or an aligned one
+    int parts;                   // of that copy
     bool scales_rows;            // the copy is scaled by row
     bool widens;                 // the weight is int8
     bool finishes;               // the sums go to scratch, and a kernel of ours makes out of them
@@ -130,26 +158,27 @@ Plan::Plan(const LinearArgs& args, const MatmulLibrary& library, void* memory) {
     widens = args.weight.dtype == DType::kInt8;
     type = widens ? args.x.dtype : args.weight.dtype;
     converts = args.x.dtype != type || !is_packed(args.x);
+    parts = parts_of(args.x.dtype, type);
     scales_rows = type == DType::kFloat16 && args.x.dtype != type;
     accumulates = args.residual && args.residual.data == args.out.data && args.residual.dtype == args.out.dtype &&
                   args.residual.stride == args.out.stride && args.activation == Activation::kNone;
     // The library's bias has the type of its output.
     const bool fuses = library.fuses(args.activation) && is_packed(args.bias) &&
                        (args.out.dtype == DType::kFloat32 || (args.out.dtype == type && !args.bias));
-    finishes = widens || scales_rows || !fuses || !is_packed(args.out) || (args.residual && !accumulates);
+    finishes = widens || scales_rows || parts > 1 || !fuses || !is_packed(args.out) || (args.residual && !accumulates);
 
     const auto width = static_cast<std::int64_t>(size_of(type));
     outputs = args.weight.rows;
     if (widens) outputs = std::min(outputs, std::max<std::int64_t>(1, kPieceBytes / (cols * width) / kPack) * kPack);
     rows = std::min<std::int64_t>(args.x.rows, kMaxGridRows);
     if (finishes) rows = std::min(rows, std::max(kFewestRows, kPieceBytes / 4 / outputs));
-    if (converts) rows = std::min(rows, std::max(kFewestRows, kPieceBytes / width / cols));
+    if (converts) rows = std::min(rows, std::max(kFewestRows, kPieceBytes / width / cols / parts));
 
     Pieces pieces(memory);
-    if (converts) x = pieces.take<char>(rows * divide_up(cols, kPack) * kPack * width);
+    if (converts) x = pieces.take<char>(parts * dense(nullptr, type, rows, cols).stride * rows * width);
     if (scales_rows) row_scales = pieces.take<float>(rows);
     if (widens) weight = pieces.take<char>(outputs * cols * width);
-    if (finishes) sums = pieces.take<float>(rows * divide_up(outputs, kPack) * kPack);
+    if (finishes) sums = pieces.take<float>(rows * dense(nullptr, type, rows, outputs).stride);
     bytes = pieces.used();
 }
 
@@ -174,10 +203,11 @@ LinearArgs outputs_of(const LinearArgs& args, std::int64_t first, std::int64_t c
     return part;
 }
 
+// Part 0 of the copy.
 Matrix convert(LaunchQueue& queue, const Plan& plan, const Matrix& x) {
     const Matrix copy = dense(plan.x, plan.type, x.rows, x.cols);
     launch(queue, {dim3(static_cast<unsigned>(x.rows)), dim3(kThreads)}, convert_kernel, packed_view_of(x),
-           packed_view_of(copy), static_cast<int>(x.cols), plan.row_scales);
+           view_of(copy), plan.parts, x.rows * copy.stride, static_cast<int>(x.cols), plan.row_scales);
     return copy;
 }
 
@@ -202,7 +232,12 @@ void multiply(Device& device, LaunchQueue& queue, const Plan& plan, const Linear
     const Weight weight = plan.widens ? widen(device, queue, plan, args.weight) : args.weight;
     if (plan.finishes) {
         const Matrix sums = dense(plan.sums, DType::kFloat32, x.rows, weight.rows);
-        device.matmul().run({x, weight, {}, sums}, queue.stream);
+        for (int p = 0; p < plan.parts; ++p) {
+            const auto offset = static_cast<std::size_t>(p * x.rows * x.stride) * size_of(x.dtype);
+            Matrix part = x;
+            part.data = static_cast<char*>(x.data) + offset;
+            device.matmul().run({part, weight, {}, sums, p > 0}, queue.stream);
+        }
         finish(queue, plan, args, sums);
     } else {
         device.matmul().run({x, weight, args.bias, args.out, plan.accumulates, args.activation}, queue.stream);
