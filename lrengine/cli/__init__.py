@@ -30,7 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     command = " ".join(["lrengine", *arguments[:1]])
     try:
-        args = _parser(arguments).parse_args(arguments)
+        args = _parse(arguments)
         status = int(args.run(args))
         sys.stdout.flush()  # what is left to write fails here, not at the interpreter's exit
         return status
@@ -52,16 +52,21 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
 
 
-def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="lrengine", description=__import__("lrengine").__doc__)
-    subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for name, summary in COMMANDS.items():
-        subparser = subparsers.add_parser(name, help=summary, description=summary)
-        if list(arguments[:1]) == [name]:
-            module = importlib.import_module(f"lrengine.cli.{name}")
-            module.add_arguments(subparser)
-            subparser.set_defaults(run=module.run)
-    return parser
+def _parse(arguments: Sequence[str]) -> argparse.Namespace:
+    """Options and texts may come in any order, which argparse below Python 3.13 allows only when asked, and not beside
+    subparsers: these know the commands' names, and the command's own parser reads what follows its name."""
+    if not arguments or arguments[0] not in COMMANDS:
+        parser = argparse.ArgumentParser(prog="lrengine", description=__import__("lrengine").__doc__)
+        subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+        for name, summary in COMMANDS.items():
+            subparsers.add_parser(name, help=summary)
+        return parser.parse_args(arguments)
+    name = arguments[0]
+    module = importlib.import_module(f"lrengine.cli.{name}")
+    parser = argparse.ArgumentParser(prog=f"lrengine {name}", description=COMMANDS[name])
+    module.add_arguments(parser)
+    parser.set_defaults(run=module.run)
+    return parser.parse_intermixed_args(arguments[1:])
 
 
 def _give_up_output() -> None:

@@ -48,6 +48,20 @@ def test_generate_answers_every_input_in_order(swcm: Path, capsys: pytest.Captur
     assert streamed == lines(capsys, "generate", swcm, TEXTS[0], "--max-new-tokens", 6)
 
 
+def test_options_and_texts_come_in_any_order(swcm: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["--max-new-tokens", "3", "--json"]
+    printed = []
+    for arguments in (
+        [str(swcm), "fox", "dog", *options],
+        [str(swcm), *options, "fox", "dog"],
+        [*options, str(swcm), "fox", "dog"],
+        [str(swcm), "fox", *options, "dog"],
+    ):
+        assert main(["generate", *arguments]) == 0
+        printed.append(capsys.readouterr().out)
+    assert printed[0].count("\n") == 2 and set(printed) == {printed[0]}
+
+
 def test_generate_reads_lines_and_writes_json(
     swcm: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
