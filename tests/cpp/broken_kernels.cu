@@ -220,6 +220,15 @@ cudaError_t use_after_free(bool wrong, int* out) {
     return error;
 }
 
+cudaError_t host_touches_device(bool wrong, const int* in) {
+    volatile int host = 0;
+    if (wrong) {
+        host = *in;
+        return cudaDeviceSynchronize();
+    }
+    return cudaMemcpy(const_cast<int*>(&host), in, sizeof(int), cudaMemcpyDeviceToHost);
+}
+
 template <bool kWrong>
 cudaError_t run_one(Mistake mistake) {
     Buffers buffers;
@@ -255,6 +264,8 @@ cudaError_t run_one(Mistake mistake) {
             int host = 0;
             return launch({}, read_one, kWrong ? &host : in, out);
         }
+        case Mistake::kHostTouchesDevice:
+            return host_touches_device(kWrong, in);
         case Mistake::kOthersStack:
             return launch({}, others_stack<kWrong>, out);
         case Mistake::kUnwrittenShared:

@@ -13,6 +13,12 @@
 using emulation::FaultKind;
 using kernels::Mistake;
 
+namespace emulation {
+
+std::ostream& operator<<(std::ostream& out, FaultKind kind) { return out << name_of(kind); }
+
+}  // namespace emulation
+
 namespace {
 
 std::vector<float> random_floats(std::size_t count, unsigned seed) {
@@ -47,6 +53,7 @@ const std::map<Mistake, Expected> kExpected{
     {Mistake::kMisalignedVector, {FaultKind::kMisaligned, cudaErrorMisalignedAddress}},
     {Mistake::kUseAfterFree, {FaultKind::kUseAfterFree, cudaErrorIllegalAddress}},
     {Mistake::kHostPointer, {FaultKind::kHostMemory, cudaErrorIllegalAddress}},
+    {Mistake::kHostTouchesDevice, {FaultKind::kHostMemory, cudaErrorIllegalAddress}},
     {Mistake::kOthersStack, {FaultKind::kHostMemory, cudaErrorIllegalAddress}},
     {Mistake::kUnwrittenShared, {FaultKind::kUnwritten, cudaErrorLaunchFailure}},
     {Mistake::kUnwrittenDevice, {FaultKind::kUnwritten, cudaErrorLaunchFailure}},
@@ -147,6 +154,37 @@ TEST(emulation_grid_barrier_orders_all_blocks) {
         for (int i = 0; i < kCount; ++i) CHECK_EQUAL(out[i], in[(i + kCount / 2) % kCount] * 2.0f);
         check_no_report();
     }
+}
+
+TEST(emulation_draws_the_order_of_blocks_from_the_seed) {
+    emulation::reset();
+    std::vector<std::vector<unsigned>> orders;
+    for (const std::uint64_t seed : {1, 2, 1}) {
+        emulation::set_seed(seed);
+        DeviceBuffer<unsigned> counter(std::vector<unsigned>(1, 0u)), out(20);
+        CHECK_EQUAL(kernels::turns(counter.data(), out.data(), 20), cudaSuccess);
+        orders.push_back(out.fetch());
+    }
+    CHECK(orders[0] != orders[1]);
+    CHECK(orders[0] == orders[2]);
+    std::vector<unsigned> sorted = orders[0];
+    std::sort(sorted.begin(), sorted.end());
+    CHECK(sorted.front() == 0 && sorted.back() == 19);
+}
+
+TEST(emulation_kernels_use_pinned_memory) {
+    emulation::reset();
+    void* pinned = nullptr;
+    CHECK_EQUAL(cudaMallocHost(&pinned, 40), cudaSuccess);
+    auto* values = static_cast<float*>(pinned);
+    for (int i = 0; i < 10; ++i) values[i] = static_cast<float>(i);
+    CHECK_EQUAL(kernels::add(values, values, 10, 1.0f, nullptr), cudaSuccess);
+    CHECK_EQUAL(values[9], 10.0f);
+    CHECK_EQUAL(kernels::add(values, values, 11, 1.0f, nullptr), cudaErrorIllegalAddress);
+    CHECK_EQUAL(emulation::last_report()->kind, FaultKind::kOutOfBounds);
+    CHECK_EQUAL(cudaFreeHost(pinned), cudaErrorIllegalAddress);  // freed, and the error still there
+    emulation::reset();
+    CHECK_EQUAL(cudaFreeHost(pinned), cudaErrorInvalidValue);
 }
 
 TEST(emulation_split_sum_with_a_last_block_is_right_in_any_order) {

@@ -116,6 +116,10 @@ __global__ void intrinsics_kernel(unsigned* out) {
     for (int i = 0; i < 16; ++i) out[i] = values[i];
 }
 
+__global__ void turns_kernel(unsigned* counter, unsigned* out) {
+    if (threadIdx.x == 0) out[blockIdx.x] = atomicAdd(counter, 1u);
+}
+
 __global__ void empty_kernel() {}
 
 template <typename... Parameters, typename... Arguments>
@@ -159,6 +163,10 @@ cudaError_t add(const float* in, float* out, int n, float value, cudaStream_t st
 }
 
 cudaError_t intrinsics(unsigned* out) { return launch(1, 32, 0, false, nullptr, intrinsics_kernel, out); }
+
+cudaError_t turns(unsigned* counter, unsigned* out, unsigned blocks) {
+    return launch(blocks, kThreads, 0, false, nullptr, turns_kernel, counter, out);
+}
 
 cudaError_t empty(unsigned blocks, unsigned threads, std::size_t bytes, bool cooperative) {
     return launch(blocks, threads, bytes, cooperative, nullptr, empty_kernel);

@@ -22,6 +22,7 @@ enum class Mistake {
     kMisalignedVector,      // a 16-byte load, 4 bytes off
     kUseAfterFree,          //
     kHostPointer,           //
+    kHostTouchesDevice,     // host code reads device memory
     kOthersStack,           // another thread's local variable
     kUnwrittenShared,       //
     kUnwrittenDevice,       //
@@ -33,12 +34,12 @@ enum class Mistake {
     kSpinForever            // waits for a flag that only a block that has not begun would set
 };
 inline constexpr Mistake kMistakes[] = {
-    Mistake::kNoBarrier,        Mistake::kNoWarpBarrier, Mistake::kSharedWriteWrite,     Mistake::kDivergentBarrier,
-    Mistake::kTwoBarriers,      Mistake::kAbsentLane,    Mistake::kLaneOutsideMask,      Mistake::kReadPastEnd,
-    Mistake::kWritePastEnd,     Mistake::kSharedPastEnd, Mistake::kMisalignedVector,     Mistake::kUseAfterFree,
-    Mistake::kHostPointer,      Mistake::kOthersStack,   Mistake::kUnwrittenShared,      Mistake::kUnwrittenDevice,
-    Mistake::kBlocksWriteOne,   Mistake::kNoFence,       Mistake::kThreadsOfBlockDevice, Mistake::kNoDependencyWait,
-    Mistake::kGridBarrierAlone, Mistake::kSpinForever};
+    Mistake::kNoBarrier,        Mistake::kNoWarpBarrier,     Mistake::kSharedWriteWrite, Mistake::kDivergentBarrier,
+    Mistake::kTwoBarriers,      Mistake::kAbsentLane,        Mistake::kLaneOutsideMask,  Mistake::kReadPastEnd,
+    Mistake::kWritePastEnd,     Mistake::kSharedPastEnd,     Mistake::kMisalignedVector, Mistake::kUseAfterFree,
+    Mistake::kHostPointer,      Mistake::kHostTouchesDevice, Mistake::kOthersStack,      Mistake::kUnwrittenShared,
+    Mistake::kUnwrittenDevice,  Mistake::kBlocksWriteOne,    Mistake::kNoFence,          Mistake::kThreadsOfBlockDevice,
+    Mistake::kNoDependencyWait, Mistake::kGridBarrierAlone,  Mistake::kSpinForever};
 
 // Allocates what the kernel needs, runs it wrong or right, and frees. The first error, or cudaSuccess.
 cudaError_t run(Mistake mistake, bool wrong);
@@ -54,6 +55,8 @@ cudaError_t split_sum(const float* in, float* partial, float* out, unsigned* cou
 cudaError_t add(const float* in, float* out, int n, float value, cudaStream_t stream);
 // What the intrinsics give, for their tests: [0 .. 15].
 cudaError_t intrinsics(unsigned* out);
+// out[b] = how many blocks had their turn before block b; `counter` begins at 0.
+cudaError_t turns(unsigned* counter, unsigned* out, unsigned blocks);
 // `bytes` of dynamic shared memory in a launch of `threads` threads in `blocks` blocks.
 cudaError_t empty(unsigned blocks, unsigned threads, std::size_t bytes, bool cooperative = false);
 cudaError_t allow_empty(std::size_t bytes);

@@ -22,8 +22,9 @@ int barrier_value(const Block& block) {
 }
 
 void require_same_barrier(const Block& block, BarrierKind kind, const std::source_location& where) {
-    if (block.barrier_kind == kind && block.barrier_where.line() == where.line() &&
-        std::string_view(block.barrier_where.file_name()) == where.file_name()) {
+    const std::source_location& theirs = block.barrier_where;
+    if (block.barrier_kind == kind && theirs.line() == where.line() &&
+        (theirs.file_name() == where.file_name() || std::string_view(theirs.file_name()) == where.file_name())) {
         return;
     }
     kernel_fault(FaultKind::kBarrier, cudaErrorLaunchFailure,
@@ -77,7 +78,7 @@ void yield_thread() {
     Run& run = *running;
     Thread& me = *run.thread;
     run.block->warp_of(me).yielded |= 1u << me.lane();
-    switch_to_scheduler(run);
+    give_up_turn(run);
 }
 
 // An atomic operation acquires what others have released, and releases what its block wrote before its last fence.

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstring>
 #include <new>
+#include <utility>
 
 namespace emulation {
 
@@ -21,24 +22,26 @@ void* reserve(std::size_t bytes) {
     return memory;
 }
 
+// Data, and the shadow behind it.
+constexpr std::size_t reserved_bytes(std::size_t total) {
+    return total + total / 4 * (sizeof(GlobalTouch) + 1) + total / 4096 * sizeof(std::uint32_t);
+}
+
 std::size_t footprint(std::size_t bytes) { return (bytes + kAlignment - 1) / kAlignment * kAlignment + kRedZone; }
 
 }  // namespace
 
 MemoryRange::MemoryRange(std::size_t total) : bytes(total) {
-    base = reinterpret_cast<std::uintptr_t>(reserve(total));
-    state = static_cast<std::uint8_t*>(reserve(total / 4));
-    touches = static_cast<GlobalTouch*>(reserve(total / 4 * sizeof(GlobalTouch)));
-    page_epoch = static_cast<std::uint32_t*>(reserve(total / 4096 * sizeof(std::uint32_t)));
+    auto* next = static_cast<std::byte*>(reserve(reserved_bytes(total)));
+    const auto take = [&next](std::size_t count) { return std::exchange(next, next + count); };
+    base = reinterpret_cast<std::uintptr_t>(take(total));
+    touches = reinterpret_cast<GlobalTouch*>(take(total / 4 * sizeof(GlobalTouch)));
+    state = reinterpret_cast<std::uint8_t*>(take(total / 4));
+    page_epoch = reinterpret_cast<std::uint32_t*>(take(total / 4096 * sizeof(std::uint32_t)));
     cursor_ = base + kAlignment;
 }
 
-MemoryRange::~MemoryRange() {
-    munmap(reinterpret_cast<void*>(base), bytes);
-    munmap(state, bytes / 4);
-    munmap(touches, bytes / 4 * sizeof(GlobalTouch));
-    munmap(page_epoch, bytes / 4096 * sizeof(std::uint32_t));
-}
+MemoryRange::~MemoryRange() { munmap(reinterpret_cast<void*>(base), reserved_bytes(bytes)); }
 
 void* MemoryRange::allocate(std::size_t count) {
     if (count > bytes) return nullptr;
@@ -173,14 +176,30 @@ std::string MemoryRange::describe(std::uintptr_t address) const {
     return std::to_string(offset - allocation.bytes) + " bytes past the end of" + of;
 }
 
+namespace {
+
+// As much address space as the system grants, up to `bytes`: where it is limited, less device memory must do.
+MemoryRange* largest_range(std::size_t bytes) {
+    constexpr std::size_t kLeast = std::size_t{64} << 20;
+    for (;; bytes /= 2) {
+        try {
+            return new MemoryRange(bytes);
+        } catch (const std::bad_alloc&) {
+            if (bytes <= kLeast) throw;
+        }
+    }
+}
+
+}  // namespace
+
 // Never destroyed: a static object of the program may free its memory at exit.
 MemoryRange& device_memory() {
-    static MemoryRange& range = *new MemoryRange(std::size_t{16} << 30);
+    static MemoryRange& range = *largest_range(std::size_t{16} << 30);
     return range;
 }
 
 MemoryRange& pinned_memory() {
-    static MemoryRange& range = *new MemoryRange(std::size_t{2} << 30);
+    static MemoryRange& range = *largest_range(std::size_t{2} << 30);
     return range;
 }
 

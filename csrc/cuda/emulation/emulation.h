@@ -89,9 +89,10 @@ struct DeviceSettings {
     int minor = 0;
     int multiprocessors = 16;
     int driver_version = 13000;                       // below the runtime's 13000: cudaErrorInsufficientDriver
-    std::size_t memory_bytes = std::size_t{4} << 30;  // at most 16 GiB
+    std::size_t memory_bytes = std::size_t{4} << 30;  // at most 16 GiB, and what the machine really has
 };
 void set_device(const DeviceSettings& settings);
+// Starts the sequence of orders anew: the same launches after the same seed take the same turns.
 void set_seed(std::uint64_t seed);
 
 // The n-th device (or pinned) allocation from now fails, n = 1 being the next; 0 cancels.

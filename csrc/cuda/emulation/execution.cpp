@@ -105,7 +105,7 @@ void kernel_fault(FaultKind kind, cudaError_t error, const std::string& what, st
     report.text += " of " + run.kernel;
     record_fault(std::move(report));
     run.failed = true;
-    for (;;) switch_to_scheduler(run);  // never resumed
+    for (;;) give_up_turn(run);  // never resumed
 }
 
 void* static_shared(const void* site, std::size_t bytes, std::size_t alignment) {

@@ -13,6 +13,7 @@
 #include "emulation.h"
 #include "fiber.h"
 #include "include/cuda_runtime.h"
+#include "random.h"
 #include "shadow.h"
 
 namespace emulation {
@@ -82,6 +83,15 @@ struct Warp {
     std::vector<std::uint32_t> pair_sync;  // [32 x 32], made at the first __syncwarp of a part of the warp
     std::vector<Rendezvous> open;
 
+    // As new, but with the memory of before.
+    void begin() {
+        present = runnable = yielded = exited = 0;
+        tick = 1;
+        full_sync = 0;
+        pair_sync.clear();
+        open.clear();
+    }
+
     // Whether __syncwarp stands between an access of `lane` at `tick` and now, seen from `other`.
     bool ordered(std::uint32_t access_tick, unsigned lane, unsigned other) const {
         return access_tick < full_sync || (!pair_sync.empty() && access_tick < pair_sync[lane * 32 + other]);
@@ -112,7 +122,17 @@ struct Release {
     std::uint32_t fence, stamp;
 };
 
+// Which lanes of the running warp come next: lane (start + multiplier * i) mod 32 for i = step .. 31, then a new order.
+struct Turn {
+    Warp* warp = nullptr;
+    Thread* lanes = nullptr;
+    unsigned start = 0, multiplier = 1, step = 32;
+};
+
 struct Run {
+    explicit Run(std::uint64_t seed) : random(seed) {}
+    Random random;
+    Turn turn;
     const KernelCall* call = nullptr;
     std::vector<void*> arguments;
     std::string kernel;
@@ -135,8 +155,8 @@ extern thread_local Run* running __attribute__((tls_model("initial-exec")));
 // Epochs number launches, blocks and barriers alike. Wraps after 4 billion of them.
 std::uint32_t next_epoch();
 
-// Gives the processor back to the scheduler, and returns when it resumes this thread.
-void switch_to_scheduler(Run& run);
+// Lets the next lane of the warp run, or the scheduler where there is none; returns when this thread is resumed.
+void give_up_turn(Run& run);
 void wait_as(Run& run, ThreadState state, const std::source_location& where);
 
 // Runs every block of the launch; on a fault run.failed is set and the threads are abandoned where they are.

@@ -66,14 +66,15 @@ cudaError_t run_kernel(const KernelCall& call, dim3 grid, dim3 block, std::size_
     Runtime& state = runtime();
     if (state.sticky != cudaSuccess || launch_fails()) return state.sticky;
     Function& function = function_of(call.kernel);
-    Run run;
+    const std::uint32_t epoch = next_epoch();
+    Run run(state.seed * 1'000'003 + state.launches_since_seed++);
     run.call = &call;
     for (const std::size_t offset : call.offsets) {
         run.arguments.push_back(const_cast<std::max_align_t*>(call.values.data()) + offset);
     }
     run.kernel = function.name;
     run.cooperative = attributes.cooperative;
-    run.first_epoch = run.launch_epoch = next_epoch();
+    run.first_epoch = run.launch_epoch = epoch;
     if (attributes.overlaps_launch_before) run.previous_first_epoch = state.last_launch_epoch;
     run_grid(run, grid, block, dynamic_bytes, &function.static_bytes);
     state.last_launch_epoch = run.first_epoch;

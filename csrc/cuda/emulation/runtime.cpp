@@ -135,6 +135,7 @@ void set_device(const DeviceSettings& settings) {
 void set_seed(std::uint64_t seed) {
     const Lock lock(runtime().mutex);
     runtime().seed = seed;
+    runtime().launches_since_seed = 0;
 }
 
 void fail_allocation(std::uint64_t n) {
@@ -155,6 +156,7 @@ void reset() {
     state.device = {};
     state.policy = policy_from_environment();
     state.seed = seed_from_environment();
+    state.launches_since_seed = 0;
     state.report.reset();
     state.sticky = last_error = cudaSuccess;
     state.allocations_until_failure = state.launches_until_failure = 0;

@@ -35,6 +35,7 @@ struct Runtime {
     cudaError_t launch_failure = cudaErrorLaunchFailure;
     Counters counters;
     std::map<ErasedKernel, Function> functions;
+    std::uint64_t launches_since_seed = 0;
     std::uint32_t last_launch_epoch = 0;  // the first of the launch before
 };
 Runtime& runtime();

@@ -5,7 +5,6 @@
 #include <numeric>
 
 #include "execution.h"
-#include "random.h"
 #include "runtime.h"
 
 extern "C" {
@@ -49,7 +48,7 @@ Block& block_at(std::size_t i) {
     me.block->exited++;
     me.state = ThreadState::kExited;
     run.progress = true;
-    for (;;) switch_to_scheduler(run);
+    for (;;) give_up_turn(run);
 }
 
 void begin_block(Run& run, Block& block, uint3 index, std::uint32_t number, dim3 size, std::size_t dynamic_bytes,
@@ -59,7 +58,8 @@ void begin_block(Run& run, Block& block, uint3 index, std::uint32_t number, dim3
     block.number = number;
     block.epoch = next_epoch();
     block.threads.resize(count);
-    block.warps.assign((count + 31) / 32, Warp{});
+    block.warps.resize((count + 31) / 32);
+    for (Warp& warp : block.warps) warp.begin();
     block.shared.begin_block(dynamic_bytes);
     block.arrived = block.exited = block.at_grid_barrier = 0;
     block.fence = block.acquired = 0;
@@ -79,40 +79,50 @@ void begin_block(Run& run, Block& block, uint3 index, std::uint32_t number, dim3
     for (Warp& warp : block.warps) warp.runnable = warp.present;
 }
 
-void resume(Run& run, Thread& thread) {
+void become(Run& run, Thread& thread) {
     run.thread = &thread;
     run.stack_low = thread.stack_low;
     emulation_thread_index = thread.index;
-    emulation_switch_context(&run.scheduler, thread.context);
 }
 
-// Lets the warp's lanes run until each waits for somebody, has yielded, or has exited.
-void run_warp(Run& run, Block& block, std::size_t number, Random& random) {
-    Warp& warp = block.warps[number];
+// The next lane that can run, of which it is the turn now; null when each waits for somebody, has yielded or exited.
+Thread* next_lane(Run& run) {
+    Turn& turn = run.turn;
+    Warp& warp = *turn.warp;
     while (warp.runnable != 0) {
-        const std::uint32_t bits = random.next();
-        const unsigned multiplier = bits | 1u, start = bits >> 8;
-        for (unsigned i = 0; i < 32 && warp.runnable != 0; ++i) {
-            const unsigned lane = (start + multiplier * i) & 31u;
-            if (!(warp.runnable & (1u << lane))) continue;
-            warp.runnable &= ~(1u << lane);
-            resume(run, block.threads[number * 32 + lane]);
-            if (run.failed) return;
+        if (turn.step == 32) {
+            const std::uint32_t bits = run.random.next();
+            turn.multiplier = bits | 1u;  // odd: every lane comes once
+            turn.start = bits >> 8;
+            turn.step = 0;
         }
+        const unsigned lane = (turn.start + turn.multiplier * turn.step++) & 31u;
+        if (!(warp.runnable & (1u << lane))) continue;
+        warp.runnable &= ~(1u << lane);
+        return turn.lanes + lane;
     }
+    return nullptr;
+}
+
+void run_warp(Run& run, Block& block, std::size_t number) {
+    run.turn = {&block.warps[number], block.threads.data() + number * 32, 0, 1, 32};
+    Thread* first = next_lane(run);
+    if (first == nullptr) return;
+    become(run, *first);
+    emulation_switch_context(&run.scheduler, first->context);
 }
 
 // One turn for every warp. Returns whether a thread can run on.
-bool run_block(Run& run, Block& block, Random& random) {
+bool run_block(Run& run, Block& block) {
     run.block = &block;
     run.shared_low = reinterpret_cast<std::uintptr_t>(block.shared.memory());
     emulation_block_index = block.index;
     std::array<std::uint8_t, 32> order{};
     const std::size_t warps = block.warps.size();
     std::iota(order.begin(), order.end(), 0);
-    random.shuffle(order.data(), warps);
+    run.random.shuffle(order.data(), warps);
     for (std::size_t i = 0; i < warps; ++i) {
-        run_warp(run, block, order[i], random);
+        run_warp(run, block, order[i]);
         if (run.failed) return false;
     }
     bool runnable = false;
@@ -181,15 +191,14 @@ uint3 block_index(std::uint32_t number, dim3 grid) {
 }
 
 // Every block for itself: none can count on another that is not yet there, or no longer.
-void run_independent(Run& run, dim3 grid, dim3 size, std::size_t dynamic_bytes, std::size_t* static_bytes,
-                     Random& random) {
+void run_independent(Run& run, dim3 grid, dim3 size, std::size_t dynamic_bytes, std::size_t* static_bytes) {
     const std::uint32_t count = grid.x * grid.y * grid.z;
-    Permutation order(count, random);
+    Permutation order(count, run.random);
     Block& block = block_at(0);
     for (std::uint32_t i = 0; i < count && !run.failed; ++i) {
         const std::uint32_t number = order[i];
         begin_block(run, block, block_index(number, grid), number, size, dynamic_bytes, 0);
-        for (int spins = 0; run_block(run, block, random);) {
+        for (int spins = 0; run_block(run, block);) {
             spins = run.progress ? 0 : spins + 1;
             run.progress = false;
             if (spins > kSpinLimit) report_stuck(run, block, true);
@@ -200,20 +209,19 @@ void run_independent(Run& run, dim3 grid, dim3 size, std::size_t dynamic_bytes, 
 }
 
 // All blocks at once, which is what a cooperative launch promises.
-void run_cooperative(Run& run, dim3 grid, dim3 size, std::size_t dynamic_bytes, std::size_t* static_bytes,
-                     Random& random) {
+void run_cooperative(Run& run, dim3 grid, dim3 size, std::size_t dynamic_bytes, std::size_t* static_bytes) {
     const std::uint32_t count = grid.x * grid.y * grid.z;
     const std::size_t threads = std::size_t{size.x} * size.y * size.z;
     for (std::uint32_t i = 0; i < count; ++i) {
         begin_block(run, block_at(i), block_index(i, grid), i, size, dynamic_bytes, i * threads);
     }
     for (int spins = 0; !run.failed;) {
-        Permutation order(count, random);
+        Permutation order(count, run.random);
         bool runnable = false;
         std::size_t waiting = 0;
         for (std::uint32_t i = 0; i < count && !run.failed; ++i) {
             Block& block = block_at(order[i]);
-            runnable = run_block(run, block, random) || runnable;
+            runnable = run_block(run, block) || runnable;
             waiting += block.at_grid_barrier;
         }
         if (run.failed) break;
@@ -238,7 +246,16 @@ void run_cooperative(Run& run, dim3 grid, dim3 size, std::size_t dynamic_bytes, 
 
 }  // namespace
 
-void switch_to_scheduler(Run& run) { emulation_switch_context(&run.thread->context, run.scheduler); }
+void give_up_turn(Run& run) {
+    void** const save = &run.thread->context;
+    Thread* const next = run.failed ? nullptr : next_lane(run);
+    if (next == nullptr) {
+        emulation_switch_context(save, run.scheduler);
+        return;
+    }
+    become(run, *next);
+    emulation_switch_context(save, next->context);
+}
 
 void wait_as(Run& run, ThreadState state, const std::source_location& where) {
     Thread& me = *run.thread;
@@ -246,19 +263,18 @@ void wait_as(Run& run, ThreadState state, const std::source_location& where) {
     me.where = where;
     run.progress = true;
     me.unblocked_atomics = 0;
-    switch_to_scheduler(run);
+    give_up_turn(run);
     me.state = ThreadState::kRunnable;
 }
 
 void run_grid(Run& run, dim3 grid, dim3 block, std::size_t dynamic_bytes, std::size_t* static_bytes) {
     emulation_block_dim = block;
     emulation_grid_dim = grid;
-    Random random(runtime().seed + run.first_epoch);
     running = &run;
     if (run.cooperative) {
-        run_cooperative(run, grid, block, dynamic_bytes, static_bytes, random);
+        run_cooperative(run, grid, block, dynamic_bytes, static_bytes);
     } else {
-        run_independent(run, grid, block, dynamic_bytes, static_bytes, random);
+        run_independent(run, grid, block, dynamic_bytes, static_bytes);
     }
     running = nullptr;
 }

@@ -134,7 +134,7 @@ std::uint64_t warp_collective(WarpOperation operation, unsigned mask, std::uint6
     }
     hand_out(*run.block, warp, me.number & ~std::size_t{31}, meeting);
     warp.runnable |= mask & ~bit;
-    std::swap(meeting, warp.open.back());
+    if (&meeting != &warp.open.back()) meeting = warp.open.back();
     warp.open.pop_back();
     run.progress = true;
     return me.result;
