@@ -25,19 +25,23 @@ inline PackedView packed_view_of(const Vector& vector) {
     return packed_view_of(Matrix{const_cast<float*>(vector.data), DType::kFloat32, 1, vector.size, vector.size});
 }
 
-// What a kernel knows of an element type when it is compiled: the 16-bit types have loops of their own, kAny looks at
-// the matrix.
-enum class Elements { kAny, kBFloat16, kFloat16 };
+// What a kernel knows of an element type when it is compiled; kAny looks at the matrix.
+enum class Elements { kAny, kFloat32, kBFloat16, kFloat16 };
+
+template <Elements kElements>
+constexpr bool kIs16Bit = kElements == Elements::kBFloat16 || kElements == Elements::kFloat16;
 
 inline Elements elements_of(DType dtype) {
     if (dtype == DType::kBFloat16) return Elements::kBFloat16;
-    return dtype == DType::kFloat16 ? Elements::kFloat16 : Elements::kAny;
+    return dtype == DType::kFloat16 ? Elements::kFloat16 : Elements::kFloat32;
 }
 
 // run(std::integral_constant<Elements, ...>) for the one it is.
 template <typename Run>
 void with_elements(Elements elements, Run run) {
     switch (elements) {
+        case Elements::kFloat32:
+            return run(std::integral_constant<Elements, Elements::kFloat32>());
         case Elements::kBFloat16:
             return run(std::integral_constant<Elements, Elements::kBFloat16>());
         case Elements::kFloat16:
@@ -49,19 +53,20 @@ void with_elements(Elements elements, Run run) {
 
 template <Elements kElements>
 __device__ __forceinline__ DType type_of(const MatrixView& matrix) {
+    if constexpr (kElements == Elements::kFloat32) return DType::kFloat32;
     if constexpr (kElements == Elements::kBFloat16) return DType::kBFloat16;
     if constexpr (kElements == Elements::kFloat16) return DType::kFloat16;
     return matrix.dtype;
 }
 
 // Eight elements as they lie in memory: loads can be in flight while nothing waits for a conversion.
-template <Elements kElements>
+template <Elements kElements, bool kNarrow = kIs16Bit<kElements>>
 struct RawPack {
     uint4 words;
 };
 
-template <>
-struct RawPack<Elements::kAny> {
+template <Elements kElements>
+struct RawPack<kElements, false> {
     uint4 words;
     uint4 more;  // the second half of eight float32
 };
@@ -91,10 +96,10 @@ template <Elements kElements>
 __device__ __forceinline__ RawPack<kElements> load_raw(const MatrixView& matrix, std::int64_t row, std::int64_t col) {
     const std::int64_t index = row * matrix.stride + col;
     RawPack<kElements> raw;
-    if constexpr (kElements != Elements::kAny) {
+    if constexpr (kIs16Bit<kElements>) {
         raw.words = *reinterpret_cast<const uint4*>(static_cast<const unsigned short*>(matrix.data) + index);
     } else {
-        const bool wide = matrix.dtype == DType::kFloat32;
+        const bool wide = type_of<kElements>(matrix) == DType::kFloat32;
         const auto* at = reinterpret_cast<const uint4*>(static_cast<const char*>(matrix.data) + index * (wide ? 4 : 2));
         raw.words = at[0];
         raw.more = wide ? at[1] : uint4{0, 0, 0, 0};
@@ -104,7 +109,7 @@ __device__ __forceinline__ RawPack<kElements> load_raw(const MatrixView& matrix,
 
 template <Elements kElements>
 __device__ __forceinline__ void unpack(const RawPack<kElements>& raw, DType dtype, float (&values)[kPack]) {
-    if constexpr (kElements == Elements::kAny) {
+    if constexpr (!kIs16Bit<kElements>) {
         if (dtype == DType::kFloat32) {
             const unsigned words[kPack] = {raw.words.x, raw.words.y, raw.words.z, raw.words.w,
                                            raw.more.x,  raw.more.y,  raw.more.z,  raw.more.w};
@@ -127,7 +132,7 @@ __device__ __forceinline__ RawPack<kElements> gather_raw(const MatrixView& matri
 #pragma unroll
     for (int i = 0; i < kPack; ++i) values[i] = col + i < limit ? load(matrix, row, col + i) : 0.0f;
     RawPack<kElements> raw;
-    if constexpr (kElements == Elements::kAny) {
+    if constexpr (!kIs16Bit<kElements>) {
         if (matrix.dtype == DType::kFloat32) {
             raw.words = {__float_as_uint(values[0]), __float_as_uint(values[1]), __float_as_uint(values[2]),
                          __float_as_uint(values[3])};

@@ -28,7 +28,9 @@ struct CachedAttentionJob {
 
 // Keys whose loads a lane has in flight.
 template <Elements kElements>
-constexpr int kKeysInFlight = kElements == Elements::kAny ? 2 : 4;
+constexpr int kKeysInFlight = kIs16Bit<kElements>               ? 4
+                              : kElements == Elements::kFloat32 ? 2
+                                                                : 1;
 
 // Shared memory of a block: largest, sum and out of every warp's queries.
 constexpr std::size_t merge_floats(int warps, int group, int head_dim) {

@@ -65,8 +65,8 @@ Partition partition_of(const CachedAttentionArgs& args, Elements elements, int p
     partition.group_blocks = static_cast<int>(divide_up(group, partition.group));
 
     const std::int64_t bound = args.capacity > 0 ? args.capacity : args.k.rows;
-    const int keys_in_flight =
-        elements == Elements::kAny ? kKeysInFlight<Elements::kAny> : kKeysInFlight<Elements::kBFloat16>;
+    int keys_in_flight = 0;
+    with_elements(elements, [&](auto e) { keys_in_flight = kKeysInFlight<e.value>; });
     const std::int64_t keys_per_warp = kWarp / partition.lanes_per_key * keys_in_flight;
     const std::int64_t blocks = args.q.rows * args.kv_heads * partition.group_blocks;
     // Blocks that fill the device several times over need few warps each.

@@ -22,7 +22,7 @@ constexpr int kMaxGroup = 8;
 
 // Layers that are loaded at once: 32 registers' worth.
 template <Elements kElements, int kPacks>
-constexpr int kGroupOf = kMaxGroup / kPacks / (kElements == Elements::kAny ? 2 : 1);
+constexpr int kGroupOf = kMaxGroup / kPacks / (kIs16Bit<kElements> ? 1 : 2);
 
 struct MixerAttentionJob {
     LayerStates states;

@@ -71,8 +71,8 @@ private:
     char* data_;
 };
 
-// Fenced host memory and, where the backend has memory of its own, a copy there with the same misalignment. The copy is
-// made when an op first gets it; from then on what the test writes goes to both, and what it reads comes from there.
+// Fenced host memory and, where the backend has memory of its own, a copy there, fenced and misaligned alike. The copy
+// is made when an op first gets it; from then on what the test writes goes to both, and what it reads comes from there.
 class TestMemory {
 public:
     explicit TestMemory(std::size_t bytes) : host_(bytes), bytes_(bytes) {}
@@ -89,9 +89,10 @@ public:
     void* for_backend() const {
         if (!on_cuda()) return host_.as<void>();
         if (allocation_ == nullptr) {
-            const std::size_t offset = reinterpret_cast<std::uintptr_t>(host_.as<void>()) % 64;
-            allocation_ = cuda_backend().allocate(offset + bytes_);
-            copy_ = static_cast<char*>(allocation_) + offset;
+            // As on the host, the end of the data is that of the memory: the backend hands out multiples of 4 KiB.
+            const std::size_t whole = (bytes_ + 4095) / 4096 * 4096;
+            allocation_ = cuda_backend().allocate(whole);
+            copy_ = static_cast<char*>(allocation_) + whole - bytes_;
             cuda_backend().copy_to_device(copy_, host_.as<void>(), bytes_);
         }
         read_at_ = kNever;  // an op may write to it now
