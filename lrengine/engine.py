@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
@@ -15,8 +15,19 @@ from numpy.typing import NDArray
 from lrengine import _engine
 from lrengine.errors import InvalidRequestError, ModelFileError
 from lrengine.options import GenerateOptions, StreamOptions
-from lrengine.pieces import in_pieces
-from lrengine.request import Ids, Inputs, describe, encoder_of, label_list, lengths, one_each, rows, stop_strings
+from lrengine.pieces import Answer, in_pieces
+from lrengine.request import (
+    INT32,
+    Ids,
+    Inputs,
+    describe,
+    encoder_of,
+    label_list,
+    lengths,
+    one_each,
+    rows,
+    stop_strings,
+)
 from lrengine.results import Classification, Generation, Score, Token
 from lrengine.stop_ids import warn_of_other_stop_ids
 from lrengine.text import TargetText, TextCodec
@@ -183,7 +194,7 @@ class Engine:
                 raise InvalidRequestError(f"prompts: {self.model_type} models take none")
             numbers = [self.labels.index(label) for label in kept]
             sources = rows(inputs, "inputs", self._source_ids)
-            log_probs = in_pieces(lambda piece: self._native.classify(sources[piece]), lengths(sources))
+            log_probs = self._in_pieces(lambda piece: self._native.classify(sources[piece]), sources)
             return [_classification(kept, row[numbers]) for row in log_probs]
         if labels is None:
             raise InvalidRequestError("labels: found none, expected some: the model has no labels of its own")
@@ -213,7 +224,7 @@ class Engine:
         if not isinstance(output, str):
             raise InvalidRequestError(f"output: found {describe(output)}, expected a name")
         sources = rows(inputs, "inputs", self._source_ids)
-        return in_pieces(lambda piece: self._native.encode(sources[piece], output), lengths(sources))
+        return self._in_pieces(lambda piece: self._native.encode(sources[piece], output), sources)
 
     def pieces(self, text: str) -> list[str]:
         """The tokenizer's names of the tokens that `text` becomes, in the order of encode()'s rows."""
@@ -242,11 +253,18 @@ class Engine:
     def _score(self, sources: list[Ids], prompts: list[Ids], targets: list[Ids]) -> list[Score]:
         if len(sources) != len(targets):
             raise InvalidRequestError(f"targets: found {len(targets)}, expected one for each of {len(sources)} inputs")
-        log_probs = in_pieces(
-            lambda piece: self._native.score(sources[piece], prompts[piece], targets[piece]),
-            lengths(sources, prompts, targets),
+        log_probs = self._in_pieces(
+            lambda piece: self._native.score(sources[piece], prompts[piece], targets[piece]), sources, prompts, targets
         )
         return [Score(float(row.sum(dtype=np.float64)), [float(value) for value in row]) for row in log_probs]
+
+    def _in_pieces(self, call: Callable[[slice], list[Answer]], sources: list[Ids], *others: list[Ids]) -> list[Answer]:
+        """`call` for the rows, interruptible. If a source will be refused, for all of them at once: the native call
+        checks every row before it computes, so nobody waits for the piece that holds the bad one."""
+        longest, vocabulary = self._native.max_source_length or INT32.max, self._native.vocab_size
+        if all(len(row) <= longest and not ((row < 0) | (row >= vocabulary)).any() for row in sources):
+            return in_pieces(call, lengths(sources, *others))
+        return call(slice(None))
 
 
 def _prompt_template(config: dict[str, Any], directory: Path) -> str:

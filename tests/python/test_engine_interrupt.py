@@ -101,6 +101,20 @@ def test_a_refused_row_has_its_number_in_the_whole_request(piece_tokens: int, sw
         swcm.score(sources, [*[[7]] * 6, [400], *[[7]] * 4])
 
 
+def test_a_bad_source_is_refused_before_any_piece_is_computed(
+    swcm: Engine, classifier: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_pieces(*arguments: Any) -> Any:
+        raise AssertionError("rows were computed")
+
+    monkeypatch.setattr("lrengine.engine.in_pieces", no_pieces)
+    for bad in ([5, 331], [-1], [5] * 400):
+        rows = [*MANY[:100], bad]
+        for call in (classifier.classify, classifier.encode, lambda rows: swcm.score(rows, [[7]] * len(rows))):
+            with pytest.raises(InvalidRequestError, match="source 100"):
+                call(rows)
+
+
 def test_no_rows_are_still_a_request(classifier: Engine) -> None:
     with pytest.raises(InvalidRequestError, match="they do not generate"):
         classifier.score([], [])
