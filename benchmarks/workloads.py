@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 VOCABULARY = 135_359  # CINO's: XLM-R's pieces that the languages of the paper use
 
@@ -41,24 +42,23 @@ def build_fusion(folder: Path, dtype: str = "bfloat16", small: bool = False) -> 
     from lrengine.models import LayerFusionForCausalLM
 
     torch.manual_seed(0)
-    encoder_size = (
+    encoder_size: dict[str, Any] = (
         {"vocab_size": 320, "d_model": 64, "d_kv": 16, "d_ff": 96, "num_layers": 3, "num_heads": 4}
         if small
         else {"vocab_size": 250_112, "d_model": 1024, "d_kv": 64, "d_ff": 2816, "num_layers": 24, "num_heads": 16}
     )
-    llm_size = (
+    llm_size: dict[str, Any] = (
         {"vocab_size": 300, "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2}
         | {"num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 16}
         if small
         else {"vocab_size": 128_256, "hidden_size": 2048, "intermediate_size": 8192, "num_hidden_layers": 16}
         | {"num_attention_heads": 32, "num_key_value_heads": 8, "head_dim": 64}
     )
+    llm_size |= {"tie_word_embeddings": True, "max_position_embeddings": 4096, "rope_theta": 500_000.0}
     torch.set_default_dtype(getattr(torch, dtype))
     try:
         encoder = MT5EncoderModel(MT5Config(**encoder_size, feed_forward_proj="gated-gelu"))
-        llm = LlamaForCausalLM(
-            LlamaConfig(**llm_size, tie_word_embeddings=True, max_position_embeddings=4096, rope_theta=500_000.0)
-        )
+        llm = LlamaForCausalLM(LlamaConfig(**llm_size))
         model = LayerFusionForCausalLM.from_pretrained_parts(encoder, llm, mixer="transformer")
         model.to(getattr(torch, dtype)).save_pretrained(folder)
     finally:
