@@ -112,6 +112,7 @@ TEST(emulation_capture_is_ended_by_what_it_forbids) {
                     which == 3 || which == 5 ? cudaErrorStreamCaptureImplicit : cudaErrorStreamCaptureUnsupported);
         CHECK_EQUAL(cudaStreamIsCapturing(stream.handle, &status), cudaSuccess);
         CHECK_EQUAL(status, cudaStreamCaptureStatusInvalidated);
+        CHECK_EQUAL(cudaMemsetAsync(memory.data(), 0, 4, stream.handle), cudaErrorStreamCaptureInvalidated);
         CHECK_EQUAL(cudaStreamEndCapture(stream.handle, &graph), cudaErrorStreamCaptureInvalidated);
         CHECK(graph == nullptr);
         CHECK_EQUAL(cudaStreamSynchronize(stream.handle), cudaSuccess);
