@@ -4,13 +4,15 @@ start, so that a run in another process can be compared bit by bit.
 Triton decides when it is imported whether its kernels are interpreted; without an NVIDIA driver they are."""
 
 import os
+import shutil
 import sys
 from pathlib import Path
 
 import pytest
 
 os.environ["OMP_NUM_THREADS"] = "1"
-os.environ.setdefault("TRITON_INTERPRET", "0" if Path("/dev/nvidiactl").exists() else "1")
+_NVIDIA = Path("/dev/nvidiactl").exists() or shutil.which("nvidia-smi") is not None
+os.environ.setdefault("TRITON_INTERPRET", "0" if _NVIDIA else "1")
 
 
 @pytest.fixture(autouse=True)
