@@ -102,42 +102,49 @@ def variants(dtype: torch.dtype, layers: int, width: int) -> Iterator[Variant]:
          "BLOCK_T": 16, "BLOCK_E": 128, "BLOCK_D": depth},
         stages=mix_mapper.STAGES,
     )  # fmt: skip
-    yield from _products(values, depth, precision)
+    yield from _tied(values, depth, precision)
+    yield from _loss(values, linear_cross_entropy.product_tile(dtype), precision)
 
 
-def _products(values: str, depth: int, precision: str) -> Iterator[Variant]:
-    """The kernels that do not see the layers."""
-    wide, two = "*fp32", (values, values)
-    tile = {"PRECISION": precision, "BLOCK_M": 64, "BLOCK_N": 64}
-    linear = {"columns": "i32", "depth": "i32"}
+def _tied(values: str, depth: int, precision: str) -> Iterator[Variant]:
+    """The tied projection of two inputs."""
+    two, linear = (values, values), {"columns": "i32", "depth": "i32"}
     yield Variant(
         "tied_linear", tied_linear.tied_product_kernel,
         {"inputs": two, "outputs": two, "starts": ("i32",) * 3, "weight": values, "bias": values, **linear,
          "weight_column": "i32"},
-        {"weight_depth": 1, "HAS_BIAS": True, "COUNT": 2, **tile, "BLOCK_K": depth},
+        {"weight_depth": 1, "HAS_BIAS": True, "COUNT": 2, "PRECISION": precision, "BLOCK_M": 64, "BLOCK_N": 64,
+         "BLOCK_K": depth},
     )  # fmt: skip
     yield Variant(
         "tied_linear_backward_weight", tied_linear.tied_weight_kernel,
         {"gradients": two, "inputs": two, "sizes": ("i32",) * 2, "grad_weight": values, "grad_bias": values, **linear},
         {"HAS_BIAS": True, "COUNT": 2, "PRECISION": precision, "BLOCK_M": depth, "BLOCK_N": 64, "BLOCK_K": 64},
     )  # fmt: skip
+
+
+def _loss(values: str, tile: linear_cross_entropy.Tile, precision: str) -> Iterator[Variant]:
+    """Linear and cross-entropy."""
+    wide = "*fp32"
     shared = {"x": values, "weight": values, "bias": values, "labels": "*i64", "log_sums": wide}
     sizes = {"tokens": "i32", "vocabulary": "i32", "width": "i32"}
-    loss_tile = {"HAS_BIAS": True, "PRECISION": precision, "BLOCK_T": linear_cross_entropy.BLOCK_T,
-                 "BLOCK_V": linear_cross_entropy.BLOCK_V, "BLOCK_D": depth}  # fmt: skip
+    loss_tile = {"HAS_BIAS": True, "PRECISION": precision, "BLOCK_T": tile.rows, "BLOCK_V": tile.columns,
+                 "BLOCK_D": tile.depth}  # fmt: skip
     yield Variant(
         "linear_cross_entropy", linear_cross_entropy.loss_kernel, {**shared, "chosen": wide, **sizes, "tiles": "i32"},
-        loss_tile,
+        loss_tile, tile.warps,
     )  # fmt: skip
     yield Variant(
         "linear_cross_entropy_probabilities", linear_cross_entropy.probability_kernel,
         {**shared, "changes": values, **sizes, "begin": "i32", "end": "i32", "ignore_index": "i32"}, loss_tile,
+        tile.warps,
     )  # fmt: skip
     strides = dict.fromkeys(("a_row", "b_depth", "out_row"), "i32")
     yield Variant(
         "linear_cross_entropy_product", linear_cross_entropy.product_kernel,
-        {"a": values, "b": values, "out": wide, "height": "i32", **linear, **strides},
-        {"a_depth": 1, "b_column": 1, "ADD": True, **tile, "BLOCK_K": depth},
+        {"a": values, "b": values, "out": wide, "height": "i32", "columns": "i32", "depth": "i32", **strides},
+        {"a_depth": 1, "b_column": 1, "ADD": True, "PRECISION": precision, "BLOCK_M": tile.rows,
+         "BLOCK_N": tile.columns, "BLOCK_K": tile.depth}, tile.warps,
     )  # fmt: skip
 
 

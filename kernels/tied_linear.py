@@ -27,6 +27,10 @@ from lrengine.kernels.dispatch import autocast, on_device, use_triton
 from lrengine.kernels.language import tl, triton
 from lrengine.kernels.states import rows
 
+# With more rows a product is bound by arithmetic: reading the weight for each input costs nothing then, and cuBLAS's
+# tiles are better.
+FUSED_ROWS = 512
+
 
 def tied_linear_reference(inputs: Sequence[Tensor], weight: Tensor, bias: Tensor | None) -> list[Tensor]:
     """`tied_linear` in PyTorch."""
@@ -36,10 +40,11 @@ def tied_linear_reference(inputs: Sequence[Tensor], weight: Tensor, bias: Tensor
 def tied_linear(inputs: Sequence[Tensor], weight: Tensor, bias: Tensor | None = None) -> list[Tensor]:
     """[x W^T + b for x in inputs]: x [.., K] -> [.., N]; weight [N, K], bias [N]; all of one dtype.
 
-    Raises ValueError if shapes or dtypes do not fit."""
+    Above FUSED_ROWS rows in all, the inputs go one by one. Raises ValueError if shapes or dtypes do not fit."""
     weight, bias, *given = autocast(weight, bias, *inputs)
     check_linear(given, weight, bias)
-    if not use_triton(*given, weight, bias):
+    count = sum(x.shape[:-1].numel() for x in given)
+    if not use_triton(*given, weight, bias) or count > FUSED_ROWS:
         return tied_linear_reference(given, weight, bias)
     outputs = tied_linear_op([rows(x) for x in given], weight.contiguous(), bias)
     return [y.view(*x.shape[:-1], len(weight)) for x, y in zip(given, outputs, strict=True)]

@@ -76,6 +76,12 @@ def test_the_weights_gradient_is_written_once(monkeypatch: pytest.MonkeyPatch) -
     assert len(launches) == 1
 
 
+def test_many_rows_go_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "FUSED_ROWS", 7)
+    monkeypatch.setattr(module, "tied_linear_op", None)
+    check((4, 4), 8, 6, torch.float32, True)
+
+
 def test_a_frozen_weight_gets_no_gradient() -> None:
     draw = Draw()
     x, weight = draw.normal(3, 8).requires_grad_(), draw.normal(6, 8)
