@@ -99,6 +99,12 @@ class Engine:
         return self._native.weight_bytes
 
     @property
+    def kernel_launches(self) -> int:
+        """Kernels that decode steps have started on this engine's GPU so far, by any engine of this process; 0 on the
+        CPU. For benchmarks."""
+        return self._native.kernel_launches
+
+    @property
     def labels(self) -> list[str]:
         """A classifier's labels; none for models that generate."""
         return self._native.labels

@@ -121,6 +121,7 @@ PYBIND11_MODULE(_engine, module) {
         .def_property_readonly("dtype", [](const Engine& engine) { return std::string(name_of(engine.dtype())); })
         .def_property_readonly("model_type", [](const Engine& engine) { return engine.config().model_type; })
         .def_property_readonly("weight_bytes", &Engine::weight_bytes)
+        .def_property_readonly("kernel_launches", &Engine::kernel_launches)
         .def_property_readonly("labels", &labels)
         .def_property_readonly("end_tokens", [](const Engine& engine) { return engine.config().tokens.eos; })
         .def_property_readonly("vocab_size", [](const Engine& engine) { return engine.encoder().vocab; })

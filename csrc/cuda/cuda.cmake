@@ -4,7 +4,8 @@ set(LRENGINE_CUDA_ARCHITECTURES "" CACHE STRING
     "Compute capabilities to build for, for example 80;90; empty: the GPU that is here, else all supported ones")
 option(LRENGINE_CUDA_EMULATION "Build the CUDA backend for the CPU too, as tests run it" OFF)
 
-file(GLOB LRENGINE_CUDA_SOURCES CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/cuda/*.cpp ${CMAKE_CURRENT_SOURCE_DIR}/ops/*_cuda.cu)
+file(GLOB LRENGINE_CUDA_HOST_SOURCES CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/cuda/*.cpp)
+file(GLOB LRENGINE_CUDA_KERNELS CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/cuda/*.cu ${CMAKE_CURRENT_SOURCE_DIR}/ops/*_cuda.cu)
 
 # Sets `capabilities` to those of the GPUs that the driver shows, as 90 for 9.0; empty without one.
 function(lrengine_find_gpus capabilities)
@@ -44,7 +45,7 @@ if(NOT LRENGINE_CUDA STREQUAL "OFF")
         enable_language(CUDA)
         set(CMAKE_CUDA_STANDARD 20)
         find_package(CUDAToolkit REQUIRED)
-        add_library(lrengine_cuda SHARED ${LRENGINE_CUDA_SOURCES})
+        add_library(lrengine_cuda SHARED ${LRENGINE_CUDA_HOST_SOURCES} ${LRENGINE_CUDA_KERNELS})
         target_link_libraries(lrengine_cuda PRIVATE lrengine_core CUDA::cudart_static ${CMAKE_DL_LIBS})
         target_link_options(lrengine_cuda PRIVATE -Wl,--exclude-libs,ALL)
         set_target_properties(lrengine_cuda PROPERTIES CUDA_VISIBILITY_PRESET hidden)
@@ -52,4 +53,12 @@ if(NOT LRENGINE_CUDA STREQUAL "OFF")
         target_compile_options(lrengine_cuda PRIVATE
             $<$<AND:$<COMPILE_LANGUAGE:CUDA>,$<BOOL:${LRENGINE_WERROR}>>:-Werror=all-warnings>)
     endif()
+endif()
+
+# The same backend on the CPU: what the engine's tests load in the place of lrengine_cuda, and what op tests link.
+if(LRENGINE_CUDA_EMULATION)
+    add_library(lrengine_cuda_emulated SHARED ${LRENGINE_CUDA_HOST_SOURCES})
+    lrengine_add_emulated_cuda(lrengine_cuda_emulated ${LRENGINE_CUDA_KERNELS})
+    target_link_libraries(lrengine_cuda_emulated PRIVATE lrengine_core)
+    target_link_options(lrengine_cuda_emulated PRIVATE -Wl,--exclude-libs,ALL)
 endif()

@@ -60,7 +60,9 @@ __device__ __forceinline__ void store(const MatrixView& matrix, std::int64_t row
 // First statement of every kernel that reads what a kernel wrote: with overlapped launches the grid may have been
 // started before the one ahead of it is done. Weights may be read before it.
 __device__ __forceinline__ void wait_for_previous_kernels() {
-#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+#if defined(LRENGINE_CUDA_EMULATION)
+    cudaGridDependencySynchronize();
+#elif defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
     asm volatile("griddepcontrol.wait;" ::: "memory");
 #endif
 }

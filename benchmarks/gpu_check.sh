@@ -1,0 +1,112 @@
+#!/usr/bin/env bash
+# Everything that only a GPU can show, in one run: build, CUDA op tests and engine parity on the GPU, compute-sanitizer,
+# the Triton kernels natively, then the benchmarks. No network. Each step has a time limit, so that one that hangs does
+# not cost the others.
+#
+#     benchmarks/gpu_check.sh OUT [WORK]
+#
+# OUT gets a log of every step, summary.json (what passed, in how many seconds) and the benchmarks' JSON files; WORK
+# (default: a temporary folder) the build and the models with random weights, about 10 GB.
+# Needs: a CUDA toolkit, cmake, ninja, a C++20 compiler, and python3 with torch, triton, transformers, tokenizers,
+# pybind11 and pytest; nlohmann_json's header from the system, from Python's package, or as a wheel in .whl/.
+set -uo pipefail
+
+root=$(cd "$(dirname "$0")/.." && pwd)
+out=$(mkdir -p "${1:?usage: gpu_check.sh OUT [WORK]}" && cd "$1" && pwd)
+work=${2:-$(mktemp -d)}
+mkdir -p "$work"
+python=${PYTHON:-python3}
+jobs=$(nproc)
+cd "$root" || exit 1
+
+capability=$(nvidia-smi --query-gpu=compute_cap --format=csv,noheader | head -n 1 | tr -d .)
+if [ -z "$capability" ]; then
+    echo "no GPU is visible: nvidia-smi printed no compute capability" >&2
+    exit 1
+fi
+
+if compgen -G ".whl/*.whl" > /dev/null; then
+    "$python" -m pip install -q --no-index --no-deps --no-compile --upgrade --target "$work/site" .whl/*.whl
+fi
+export PYTHONPATH="$work/site:$work/package:$root${PYTHONPATH:+:$PYTHONPATH}"
+export TOKENIZERS_PARALLELISM=false HF_HUB_OFFLINE=1
+
+steps=()
+# step NAME SECONDS COMMAND...: runs it, keeps its output in OUT/NAME.log, and goes on whatever comes of it.
+step() {
+    local name=$1 limit=$2 started status
+    shift 2
+    started=$(date +%s)
+    timeout --kill-after=10 "$limit" "$@" > "$out/$name.log" 2>&1
+    status=$?
+    local seconds=$(($(date +%s) - started))
+    steps+=("{\"step\": \"$name\", \"status\": $status, \"seconds\": $seconds}")
+    if [ $status -eq 0 ]; then echo "ok      $name ($seconds s)"; else
+        echo "FAILED  $name ($seconds s, status $status)"
+        tail -n 15 "$out/$name.log"
+    fi
+    summary
+    return $status
+}
+
+summary() {
+    local gpu driver commit
+    gpu=$(nvidia-smi --query-gpu=name --format=csv,noheader | head -n 1)
+    driver=$(nvidia-smi --query-gpu=driver_version --format=csv,noheader | head -n 1)
+    commit=$(git rev-parse HEAD 2> /dev/null || echo unknown)
+    local IFS=,
+    printf '{"date": "%s", "gpu": "%s", "driver": "%s", "commit": "%s", "steps": [%s]}\n' \
+        "$(date +%F)" "$gpu" "$driver" "$commit" "${steps[*]}" > "$out/summary.json"
+}
+
+build() {
+    local pybind11
+    pybind11=$("$python" -c "import pybind11; print(pybind11.get_cmake_dir())") || return 1
+    # The modules go to a package folder of their own, beside links to the sources.
+    mkdir -p "$work/package"
+    cp -rs --update "$root/lrengine" "$work/package/" && rm -f "$work"/package/lrengine/_engine*.so
+    ln -sfn "$root/kernels" "$work/package/lrengine/kernels"
+    ln -sfn "$root/export" "$work/package/lrengine/export"
+    cmake -S csrc -B "$work/build" -GNinja -DLRENGINE_PYTHON=ON -DLRENGINE_TESTS=ON -DLRENGINE_CUDA=ON \
+        -DLRENGINE_CUDA_ARCHITECTURES="$capability" -Dpybind11_DIR="$pybind11" -DPython_EXECUTABLE="$(command -v "$python")" \
+        -DCMAKE_LIBRARY_OUTPUT_DIRECTORY="$work/package/lrengine" &&
+        cmake --build "$work/build" -j "$jobs"
+}
+
+op_tests() {
+    LRENGINE_TEST_DEVICE=cuda ctest --test-dir "$work/build" --output-on-failure -j 4 -L cuda
+}
+
+# $1: memcheck or racecheck. Racecheck is slow: the ops with shared memory only.
+sanitize() {
+    local test
+    for test in "$work"/build/op_*_cuda; do
+        LRENGINE_TEST_DEVICE=cuda LRENGINE_TEST_SIZES=small compute-sanitizer --tool "$1" --error-exitcode 9 "$test" || return 1
+    done
+}
+
+parity() {
+    "$python" -m pytest -q -x --timeout 240 -p no:cacheprovider tests/python/test_engine_cuda.py \
+        tests/python/test_engine_generate.py tests/python/test_engine_beams.py tests/python/test_engine_numbers.py
+}
+
+export -f build op_tests sanitize parity
+export work python jobs root capability
+
+step device 20 nvidia-smi
+step build 240 bash -c build || exit 1
+step op_tests 120 bash -c op_tests
+step parity 240 bash -c parity
+step triton_tests 150 "$python" -m pytest -q --timeout 140 -p no:cacheprovider tests/python/test_kernels_layer_mix.py \
+    tests/python/test_kernels_transformer_mix.py
+step memcheck 90 bash -c "sanitize memcheck"
+step racecheck 90 bash -c "sanitize racecheck"
+for workload in swcm swcm-tied fusion; do
+    batches="1 8 32 128"
+    [ $workload = swcm-tied ] && batches="1"
+    step "decode-$workload" 180 "$python" benchmarks/gpu_decode.py "$work/models" --workload $workload \
+        --batches $batches --json "$out/decode-$workload.json"
+done
+step layer_mix 120 "$python" benchmarks/gpu/layer_mix.py --json "$out/layer_mix.json"
+step linear_cross_entropy 60 "$python" benchmarks/gpu/linear_cross_entropy.py --json "$out/linear_cross_entropy.json"
+cat "$out/summary.json"
