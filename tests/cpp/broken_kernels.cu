@@ -188,8 +188,7 @@ cudaError_t launch(Shape shape, void (*kernel)(Parameters...), Arguments... argu
     config.blockDim = dim3(kThreads);
     config.attrs = &attribute;
     config.numAttrs = 1;
-    const cudaError_t error = cudaLaunchKernelEx(&config, kernel, static_cast<Parameters>(arguments)...);
-    return error != cudaSuccess ? error : cudaDeviceSynchronize();
+    return cudaLaunchKernelEx(&config, kernel, static_cast<Parameters>(arguments)...);
 }
 
 // Device memory of kThreads ints a block, for 4 blocks.
@@ -224,9 +223,21 @@ cudaError_t host_touches_device(bool wrong, const int* in) {
     volatile int host = 0;
     if (wrong) {
         host = *in;
-        return cudaDeviceSynchronize();
+        return cudaSuccess;
     }
     return cudaMemcpy(const_cast<int*>(&host), in, sizeof(int), cudaMemcpyDeviceToHost);
+}
+
+template <bool kWrong>
+cudaError_t no_dependency_wait(int* between, int* out) {
+    constexpr Shape kOverlapping{1, false, true};
+    if (const cudaError_t error = launch({}, produce, between); error != cudaSuccess) return error;
+    const cudaError_t error = launch(kOverlapping, consume<kWrong>, between, out);
+    if (kWrong || error != cudaSuccess) return error;
+    // Launches overlap only where nothing lies between them.
+    if (const cudaError_t again = launch({}, produce, between); again != cudaSuccess) return again;
+    cudaMemset(out, 0, sizeof(int));
+    return launch(kOverlapping, consume<true>, between, out);
 }
 
 template <bool kWrong>
@@ -278,10 +289,8 @@ cudaError_t run_one(Mistake mistake) {
             return launch({4}, no_fence<kWrong>, scratch, out, counter);
         case Mistake::kThreadsOfBlockDevice:
             return launch({}, threads_of_block_device<kWrong>, scratch, out);
-        case Mistake::kNoDependencyWait: {
-            const cudaError_t error = launch({}, produce, scratch);
-            return error != cudaSuccess ? error : launch({1, false, true}, consume<kWrong>, scratch, out);
-        }
+        case Mistake::kNoDependencyWait:
+            return no_dependency_wait<kWrong>(scratch, out);
         case Mistake::kGridBarrierAlone:
             return launch({4, !kWrong}, grid_barrier);
         case Mistake::kSpinForever:
@@ -292,6 +301,9 @@ cudaError_t run_one(Mistake mistake) {
 
 }  // namespace
 
-cudaError_t run(Mistake mistake, bool wrong) { return wrong ? run_one<true>(mistake) : run_one<false>(mistake); }
+cudaError_t run(Mistake mistake, bool wrong) {
+    const cudaError_t error = wrong ? run_one<true>(mistake) : run_one<false>(mistake);
+    return error != cudaSuccess ? error : cudaDeviceSynchronize();
+}
 
 }  // namespace kernels

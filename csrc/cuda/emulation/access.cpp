@@ -32,6 +32,10 @@ std::string describe(const Access& access) {
 // Calls visit(granule, mask of bytes) for the granules of `bytes` bytes at `offset`.
 template <typename Visit>
 void for_granules(std::size_t offset, std::size_t bytes, Visit visit) {
+    if ((offset | bytes) % 4 == 0) {  // most accesses
+        for (std::size_t i = offset / 4, end = i + bytes / 4; i < end; ++i) visit(i, kAddressable);
+        return;
+    }
     while (bytes > 0) {
         const std::size_t here = std::min(bytes, 4 - offset % 4);
         visit(offset / 4, byte_mask(offset, here));

@@ -170,6 +170,7 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int device) {
 
 cudaError_t cudaDeviceSynchronize() {
     EMULATION_API_BEGIN;
+    runtime().overlapping_epoch = 0;
     return remember(emulation::refuse_in_capture(cudaErrorStreamCaptureUnsupported));
 }
 

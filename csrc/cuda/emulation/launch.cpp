@@ -75,9 +75,9 @@ cudaError_t run_kernel(const KernelCall& call, dim3 grid, dim3 block, std::size_
     run.kernel = function.name;
     run.cooperative = attributes.cooperative;
     run.first_epoch = run.launch_epoch = epoch;
-    if (attributes.overlaps_launch_before) run.previous_first_epoch = state.last_launch_epoch;
+    if (attributes.overlaps_launch_before) run.previous_first_epoch = state.overlapping_epoch;
     run_grid(run, grid, block, dynamic_bytes, &function.static_bytes);
-    state.last_launch_epoch = run.first_epoch;
+    state.overlapping_epoch = run.first_epoch;
     state.counters.kernel_launches++;
     state.counters.bytes_read += run.bytes_read;
     state.counters.bytes_written += run.bytes_written;

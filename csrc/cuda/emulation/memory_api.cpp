@@ -38,6 +38,7 @@ cudaError_t release(MemoryRange& range, void* pointer) {
     if (const cudaError_t refused = emulation::refuse_in_capture(cudaErrorStreamCaptureUnsupported)) {
         return remember(refused);
     }
+    runtime().overlapping_epoch = 0;  // freeing waits for the device
     if (!range.free(pointer)) return remember(cudaErrorInvalidValue);
     return remember(emulation::check_device());
 }
@@ -105,6 +106,7 @@ cudaError_t enqueue_copy(void* target, const void* source, std::size_t bytes, cu
 cudaError_t checked_fill(void* target, int value, std::size_t bytes) {
     const Place place = place_of(target, bytes);
     if (place != Place::kDevice && place != Place::kPinned) return cudaErrorInvalidValue;
+    runtime().overlapping_epoch = 0;
     std::memset(target, value, bytes);
     if (place == Place::kDevice) device_memory().mark_written(target, bytes);
     return cudaSuccess;

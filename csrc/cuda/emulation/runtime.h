@@ -36,7 +36,8 @@ struct Runtime {
     Counters counters;
     std::map<ErasedKernel, Function> functions;
     std::uint64_t launches_since_seed = 0;
-    std::uint32_t last_launch_epoch = 0;  // the first of the launch before
+    // The first epoch of the launch before, with which the next may overlap; 0 where something else came since.
+    std::uint32_t overlapping_epoch = 0;
 };
 Runtime& runtime();
 

@@ -42,6 +42,7 @@ CUevent_st* find_event(cudaEvent_t event) {
 cudaError_t check_idle(cudaStream_t stream) {
     const CUstream_st* found = emulation::find_stream(stream);
     if (found == nullptr) return cudaErrorInvalidResourceHandle;
+    runtime().overlapping_epoch = 0;
     if (found->capture == nullptr) {
         const bool legacy = stream == nullptr || stream == cudaStreamLegacy;
         return legacy ? emulation::refuse_in_capture(cudaErrorStreamCaptureImplicit) : cudaSuccess;
@@ -107,6 +108,8 @@ cudaError_t enqueue(cudaStream_t handle, Node node) {
         // The legacy stream waits for every blocking stream, which a capture cannot be waited for.
         if (const cudaError_t refused = refuse_in_capture(cudaErrorStreamCaptureImplicit)) return refused;
     }
+    // Only kernels that follow each other directly overlap.
+    if (node.kind != NodeKind::kKernel) runtime().overlapping_epoch = 0;
     return node.run();
 }
 
@@ -160,6 +163,7 @@ cudaError_t cudaStreamWaitEvent(cudaStream_t handle, cudaEvent_t event, unsigned
     const std::shared_ptr<Capture> capture = awaited->captured ? awaited->capture.lock() : nullptr;
     if (capture == nullptr) {
         if (awaited->captured) return remember(cudaErrorCapturedEvent);
+        runtime().overlapping_epoch = 0;
         if (stream->capture == nullptr || !awaited->recorded) return cudaSuccess;
         stream->capture->valid = false;  // a graph cannot wait for work outside of it
         return remember(cudaErrorStreamCaptureIsolation);
@@ -218,6 +222,7 @@ cudaError_t cudaEventQuery(cudaEvent_t event) {
     EMULATION_API_BEGIN;
     const CUevent_st* record = find_event(event);
     if (record == nullptr) return remember(cudaErrorInvalidResourceHandle);
+    runtime().overlapping_epoch = 0;
     return remember(record->captured ? cudaErrorCapturedEvent : cudaSuccess);
 }
 
