@@ -195,15 +195,19 @@ std::vector<Segment> loaded_segments() {
 
 bool is_static_data(std::uintptr_t address) {
     static std::vector<Segment> segments;
-    const auto inside = [&] {
-        for (const Segment& segment : segments) {
-            if (address - segment.start < segment.end - segment.start) return true;
-        }
-        return false;
+    static Segment last{0, 0};  // a kernel reads one table again and again
+    const auto inside = [address](const Segment& segment) {
+        return address - segment.start < segment.end - segment.start;
     };
-    if (inside()) return true;
-    segments = loaded_segments();  // a library may have come since
-    return inside();
+    if (inside(last)) return true;
+    auto found = std::find_if(segments.begin(), segments.end(), inside);
+    if (found == segments.end()) {
+        segments = loaded_segments();  // a library may have come since
+        found = std::find_if(segments.begin(), segments.end(), inside);
+    }
+    if (found == segments.end()) return false;
+    last = *found;
+    return true;
 }
 
 }  // namespace
