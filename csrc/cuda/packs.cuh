@@ -25,8 +25,12 @@ inline PackedView packed_view_of(const Vector& vector) {
     return packed_view_of(Matrix{const_cast<float*>(vector.data), DType::kFloat32, 1, vector.size, vector.size});
 }
 
-// What a kernel knows of an element type when it is compiled; kAny looks at the matrix.
+// What a kernel knows when it is compiled of the matrices that it reads most. With a type: they have it, and every
+// matrix of its job can be moved in whole packs, so that there is no code for anything else. kAny: it looks.
 enum class Elements { kAny, kFloat32, kBFloat16, kFloat16 };
+
+template <Elements kElements>
+constexpr bool kPacksAreWhole = kElements != Elements::kAny;
 
 template <Elements kElements>
 constexpr bool kIs16Bit = kElements == Elements::kBFloat16 || kElements == Elements::kFloat16;
@@ -91,18 +95,34 @@ __device__ __forceinline__ unsigned pack_pair(DType dtype, float low, float high
            static_cast<unsigned>(__half_as_ushort(__float2half(high))) << 16;
 }
 
-// The address must be a multiple of 16.
+// Where a pack begins; a multiple of 16.
+template <Elements kElements>
+__device__ __forceinline__ const uint4* raw_address(const MatrixView& matrix, std::int64_t row, std::int64_t col) {
+    const std::int64_t index = row * matrix.stride + col;
+    const bool wide = type_of<kElements>(matrix) == DType::kFloat32;
+    return reinterpret_cast<const uint4*>(static_cast<const char*>(matrix.data) + index * (wide ? 4 : 2));
+}
+
 template <Elements kElements>
 __device__ __forceinline__ RawPack<kElements> load_raw(const MatrixView& matrix, std::int64_t row, std::int64_t col) {
-    const std::int64_t index = row * matrix.stride + col;
+    const uint4* at = raw_address<kElements>(matrix, row, col);
     RawPack<kElements> raw;
-    if constexpr (kIs16Bit<kElements>) {
-        raw.words = *reinterpret_cast<const uint4*>(static_cast<const unsigned short*>(matrix.data) + index);
-    } else {
-        const bool wide = type_of<kElements>(matrix) == DType::kFloat32;
-        const auto* at = reinterpret_cast<const uint4*>(static_cast<const char*>(matrix.data) + index * (wide ? 4 : 2));
-        raw.words = at[0];
-        raw.more = wide ? at[1] : uint4{0, 0, 0, 0};
+    raw.words = at[0];
+    if constexpr (!kIs16Bit<kElements>) {
+        raw.more = type_of<kElements>(matrix) == DType::kFloat32 ? at[1] : uint4{0, 0, 0, 0};
+    }
+    return raw;
+}
+
+// The same for what will not be read again: it takes no place in the caches from what will.
+template <Elements kElements>
+__device__ __forceinline__ RawPack<kElements> load_raw_once(const MatrixView& matrix, std::int64_t row,
+                                                            std::int64_t col) {
+    const uint4* at = raw_address<kElements>(matrix, row, col);
+    RawPack<kElements> raw;
+    raw.words = __ldcs(at);
+    if constexpr (!kIs16Bit<kElements>) {
+        raw.more = type_of<kElements>(matrix) == DType::kFloat32 ? __ldcs(at + 1) : uint4{0, 0, 0, 0};
     }
     return raw;
 }
@@ -147,37 +167,58 @@ __device__ __forceinline__ RawPack<kElements> gather_raw(const MatrixView& matri
     return raw;
 }
 
-// Whether a pack can be moved as words: inside [.., limit), and as aligned as the matrix.
+// Whether a pack can be moved as words: inside [.., limit), and as aligned as the matrix. kWhole: known but for packs
+// behind the limit.
+template <bool kWhole>
 __device__ __forceinline__ bool is_whole(const PackedView& view, std::int64_t col, std::int64_t limit) {
+    if constexpr (kWhole) return col < limit;
     return view.aligned && col % kPack == 0 && col + kPack <= limit;
 }
 
 template <Elements kElements>
 __device__ __forceinline__ RawPack<kElements> load_raw(const PackedView& view, std::int64_t row, std::int64_t col,
                                                        std::int64_t limit) {
-    if (is_whole(view, col, limit)) return load_raw<kElements>(view.matrix, row, col);
+    if (is_whole<kPacksAreWhole<kElements>>(view, col, limit)) return load_raw<kElements>(view.matrix, row, col);
+    if constexpr (kPacksAreWhole<kElements>) return {};
+    return gather_raw<kElements>(view.matrix, row, col, limit);
+}
+
+template <Elements kElements>
+__device__ __forceinline__ RawPack<kElements> load_raw_once(const PackedView& view, std::int64_t row, std::int64_t col,
+                                                            std::int64_t limit) {
+    if (is_whole<kPacksAreWhole<kElements>>(view, col, limit)) return load_raw_once<kElements>(view.matrix, row, col);
+    if constexpr (kPacksAreWhole<kElements>) return {};
     return gather_raw<kElements>(view.matrix, row, col, limit);
 }
 
 // Columns [col, col + 8) of a row; those from `limit` on are 0.
+template <bool kWhole = false>
 __device__ __forceinline__ void load_pack(const PackedView& view, std::int64_t row, std::int64_t col,
                                           std::int64_t limit, float (&values)[kPack]) {
-    if (is_whole(view, col, limit)) {
+    if (is_whole<kWhole>(view, col, limit)) {
         unpack(load_raw<Elements::kAny>(view.matrix, row, col), view.matrix.dtype, values);
         return;
     }
 #pragma unroll
-    for (int i = 0; i < kPack; ++i) values[i] = col + i < limit ? load(view.matrix, row, col + i) : 0.0f;
+    for (int i = 0; i < kPack; ++i) {
+        values[i] = 0.0f;
+        if constexpr (!kWhole) {
+            if (col + i < limit) values[i] = load(view.matrix, row, col + i);
+        }
+    }
 }
 
 // Columns from `limit` on are not written.
+template <bool kWhole = false>
 __device__ __forceinline__ void store_pack(const PackedView& view, std::int64_t row, std::int64_t col,
                                            std::int64_t limit, const float (&values)[kPack]) {
     const MatrixView& matrix = view.matrix;
-    if (!is_whole(view, col, limit)) {
+    if (!is_whole<kWhole>(view, col, limit)) {
+        if constexpr (!kWhole) {
 #pragma unroll
-        for (int i = 0; i < kPack; ++i) {
-            if (col + i < limit) store(matrix, row, col + i, values[i]);
+            for (int i = 0; i < kPack; ++i) {
+                if (col + i < limit) store(matrix, row, col + i, values[i]);
+            }
         }
         return;
     }

@@ -141,7 +141,7 @@ __global__ void __launch_bounds__(kWarp* kMaxWarps) cached_attention_kernel(Cach
 #pragma unroll
     for (int g = 0; g < kGroup; ++g) {
         const std::int64_t begin = static_cast<std::int64_t>(first_head + min(g, queries - 1)) * head_dim;
-        load_pack(job.q, row, begin + own_col, begin + head_dim, q[g]);
+        load_pack<kPacksAreWhole<kElements>>(job.q, row, begin + own_col, begin + head_dim, q[g]);
 #pragma unroll
         for (int c = 0; c < kPack; ++c) q[g][c] *= job.scale;
     }

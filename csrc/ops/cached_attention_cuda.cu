@@ -48,6 +48,13 @@ void check_shapes(const CachedAttentionArgs& args) {
     expect_supported(args.kv_heads <= 65535, "cached_attention: more than 65535 key heads");
 }
 
+// A type if keys and values have it, and heads consist of whole packs.
+Elements common_elements_of(const CachedAttentionArgs& args) {
+    const bool whole = args.head_dim % kPack == 0 && packed_view_of(args.q).aligned && packed_view_of(args.k).aligned &&
+                       packed_view_of(args.v).aligned;
+    return whole && args.k.dtype == args.v.dtype ? elements_of(args.k.dtype) : Elements::kAny;
+}
+
 // How the keys are shared out: warps of a block, blocks of a row and key head.
 struct Partition {
     int lanes_per_key;
@@ -75,8 +82,8 @@ Partition partition_of(const CachedAttentionArgs& args, Elements elements, int p
         most /= 2;
     }
     partition.warps = static_cast<int>(std::clamp<std::int64_t>(divide_up(bound, keys_per_warp), 1, most));
-    // A second kernel to merge costs about two steps of a block.
-    constexpr std::int64_t kStepsWorthSharing = 4;
+    // A second kernel to merge costs about two steps of a block, however few of the keys are there yet.
+    constexpr std::int64_t kStepsWorthSharing = 8;
     const std::int64_t steps = divide_up(bound, keys_per_warp * partition.warps);
     const std::int64_t room = std::max<std::int64_t>(2 * processors / std::max<std::int64_t>(blocks, 1), 1);
     if (steps >= kStepsWorthSharing) partition.shares = static_cast<int>(std::min({steps / 2, room, kMaxShares}));
@@ -87,7 +94,7 @@ Partition partition_of(const CachedAttentionArgs& args, Elements elements, int p
 
 void CudaBackend::cached_attention(const CachedAttentionArgs& args) {
     check_shapes(args);
-    const Elements elements = args.k.dtype == args.v.dtype ? elements_of(args.k.dtype) : Elements::kAny;
+    const Elements elements = common_elements_of(args);
     const Partition partition = partition_of(args, elements, device_->processors());
     const std::int64_t rows = args.q.rows, group = args.heads / args.kv_heads;
     CachedAttentionJob job{packed_view_of(args.q),

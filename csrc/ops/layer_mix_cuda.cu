@@ -83,7 +83,7 @@ __global__ void __launch_bounds__(kWarp* kTokensPerBlock) layer_mix_kernel(__gri
                 for (int c = 0; c < kPack; ++c) sum[c] += weight * values[c];
             }
         }
-        if (col < job.columns) store_pack(job.fused, row, col, job.columns, sum);
+        if (col < job.columns) store_pack<kPacksAreWhole<kElements>>(job.fused, row, col, job.columns, sum);
     }
 }
 
@@ -106,7 +106,7 @@ void CudaBackend::layer_mix(const LayerMixArgs& args) {
     const auto tiles = static_cast<unsigned>(divide_up(columns, kWarp * kPack));
     const auto groups = static_cast<unsigned>(std::min(divide_up(rows, kTokensPerBlock), kMaxGridRows));
     const LaunchShape shape{dim3(tiles, groups), dim3(kWarp, kTokensPerBlock)};
-    with_elements(elements_of(args.states, layers),
+    with_elements(elements_of(args.states, layers, {job.fused}),
                   [&](auto elements) { launch(queue_, shape, layer_mix_kernel<elements.value>, job); });
 }
 

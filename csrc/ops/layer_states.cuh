@@ -1,6 +1,8 @@
 // The states of all encoder layers as a kernel parameter.
 #pragma once
 
+#include <initializer_list>
+
 #include "cuda/checks.h"
 #include "cuda/packs.cuh"
 #include "ops/layer_mix.h"
@@ -17,7 +19,7 @@ struct LayerStates {
     template <Elements kElements>
     __device__ __forceinline__ RawPack<kElements> load(int layer, std::int64_t row, std::int64_t col,
                                                        std::int64_t limit) const {
-        return load_raw<kElements>(PackedView{state[layer], aligned}, row, col, limit);
+        return load_raw_once<kElements>(PackedView{state[layer], aligned}, row, col, limit);
     }
 };
 
@@ -40,12 +42,14 @@ inline LayerStates layer_states_of(const Matrix* states, std::int64_t layers) {
     return all;
 }
 
-// What all states' types have in common.
-inline Elements elements_of(const Matrix* states, std::int64_t layers) {
-    for (std::int64_t l = 1; l < layers; ++l) {
-        if (states[l].dtype != states[0].dtype) return Elements::kAny;
+// A type if all states have it, and all states and `others` can be moved in packs.
+inline Elements elements_of(const Matrix* states, std::int64_t layers, std::initializer_list<PackedView> others) {
+    bool whole = states[0].cols % kPack == 0;
+    for (std::int64_t l = 0; l < layers; ++l) {
+        whole = whole && packed_view_of(states[l]).aligned && states[l].dtype == states[0].dtype;
     }
-    return elements_of(states[0].dtype);
+    for (const PackedView& other : others) whole = whole && other.aligned;
+    return whole ? elements_of(states[0].dtype) : Elements::kAny;
 }
 
 }  // namespace lrengine::cuda

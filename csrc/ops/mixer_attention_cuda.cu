@@ -57,6 +57,7 @@ __device__ __forceinline__ void sum_over_block(float (&scores)[kGroup], float* e
 template <Elements kElements, int kPacks>
 __global__ void __launch_bounds__(kMaxThreads) mixer_attention_kernel(__grid_constant__ const MixerAttentionJob job) {
     constexpr int kGroup = kGroupOf<kElements, kPacks>;
+    constexpr bool kWhole = kPacksAreWhole<kElements>;
     LRENGINE_SHARED(float, exchange, 2 * kMaxWarps * kMaxGroup);
     LRENGINE_SHARED(float, all_scores, kMaxLayers);
     const std::int64_t token = blockIdx.x;
@@ -71,8 +72,8 @@ __global__ void __launch_bounds__(kMaxThreads) mixer_attention_kernel(__grid_con
     float largest = job.score_bias[0], sum = 1.0f;
 #pragma unroll
     for (int p = 0; p < kPacks; ++p) {
-        load_pack(job.key, 0, first + p * step, columns, key[p]);
-        load_pack(job.cls, 0, first + p * step, columns, z[p]);
+        load_pack<kWhole>(job.key, 0, first + p * step, columns, key[p]);
+        load_pack<kWhole>(job.cls, 0, first + p * step, columns, z[p]);
     }
     for (int group = 0; group * kGroup < job.layers; ++group) {
         const int layer = group * kGroup, left = job.layers - layer;
@@ -137,13 +138,13 @@ __global__ void __launch_bounds__(kMaxThreads) mixer_attention_kernel(__grid_con
         for (int layer = 0; layer < job.layers; ++layer) {
             const float weight = expf(all_scores[layer] - largest);
             float position[kPack];
-            load_pack(job.positions, layer, col, columns, position);
+            load_pack<kWhole>(job.positions, layer, col, columns, position);
 #pragma unroll
             for (int c = 0; c < kPack; ++c) z[p][c] += weight * position[c];
         }
 #pragma unroll
         for (int c = 0; c < kPack; ++c) z[p][c] *= factor;
-        store_pack(job.z, token, col, columns, z[p]);
+        store_pack<kWhole>(job.z, token, col, columns, z[p]);
     }
 }
 
@@ -170,7 +171,7 @@ void CudaBackend::mixer_attention(const MixerAttentionArgs& args) {
     const int packs = columns <= kPack * kMaxThreads ? 1 : 2;
     const auto warps = static_cast<unsigned>(divide_up(columns, kPack * packs * kWarp));
     const LaunchShape shape{dim3(static_cast<unsigned>(rows)), dim3(warps * kWarp)};
-    with_elements(elements_of(args.states, layers), [&](auto elements) {
+    with_elements(elements_of(args.states, layers, {job.key, job.positions, job.cls, job.z}), [&](auto elements) {
         launch(queue_, shape,
                packs == 1 ? mixer_attention_kernel<elements.value, 1> : mixer_attention_kernel<elements.value, 2>, job);
     });

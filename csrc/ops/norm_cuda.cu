@@ -36,7 +36,7 @@ __device__ __forceinline__ float team_sum(float value, float* partial) {
 }
 
 // Thread t of a team of T holds packs t, t + T, ... of the row.
-template <bool kBlockPerRow>
+template <bool kBlockPerRow, bool kWhole>
 __global__ void __launch_bounds__(kBlockPerRow ? kMaxThreads : kWarp * kRowsPerBlock) norm_kernel(NormJob job) {
     LRENGINE_SHARED(float, partial, kWarp);
     const std::int64_t row = static_cast<std::int64_t>(blockIdx.x) * blockDim.y + threadIdx.y;
@@ -53,7 +53,7 @@ __global__ void __launch_bounds__(kBlockPerRow ? kMaxThreads : kWarp * kRowsPerB
     for (int p = 0; p < kPacksPerThread; ++p) {
         const int col = first + p * step;
         if (col >= columns) break;
-        load_pack(job.x, row, col, columns, values[p]);
+        load_pack<kWhole>(job.x, row, col, columns, values[p]);
 #pragma unroll
         for (int i = 0; i < kPack; ++i) sum += values[p][i];
     }
@@ -77,11 +77,11 @@ __global__ void __launch_bounds__(kBlockPerRow ? kMaxThreads : kWarp * kRowsPerB
         const int col = first + p * step;
         if (col >= columns) break;
         float weight[kPack], bias[kPack] = {};
-        load_pack(job.weight, 0, col, columns, weight);
-        if (job.bias.matrix.data != nullptr) load_pack(job.bias, 0, col, columns, bias);
+        load_pack<kWhole>(job.weight, 0, col, columns, weight);
+        if (job.bias.matrix.data != nullptr) load_pack<kWhole>(job.bias, 0, col, columns, bias);
 #pragma unroll
         for (int i = 0; i < kPack; ++i) weight[i] = values[p][i] * factor * weight[i] + bias[i];
-        store_pack(job.out, row, col, columns, weight);
+        store_pack<kWhole>(job.out, row, col, columns, weight);
     }
 }
 
@@ -102,17 +102,19 @@ void CudaBackend::norm(const NormArgs& args) {
                       static_cast<int>(columns),
                       args.kind,
                       args.eps};
+    const bool whole =
+        columns % kPack == 0 && job.x.aligned && job.weight.aligned && job.bias.aligned && job.out.aligned;
     if (columns <= kWarpColumns) {
         const LaunchShape shape{dim3(static_cast<unsigned>(divide_up(rows, kRowsPerBlock))),
                                 dim3(kWarp, kRowsPerBlock)};
-        launch(queue_, shape, norm_kernel<false>, job);
+        launch(queue_, shape, whole ? norm_kernel<false, true> : norm_kernel<false, false>, job);
         return;
     }
     // One pack a thread as far as a block reaches: the fewer there are, the sooner the first sum is known.
     const std::int64_t packs = std::min<std::int64_t>(divide_up(columns, kPack), kMaxThreads);
     const LaunchShape shape{dim3(static_cast<unsigned>(rows)),
                             dim3(static_cast<unsigned>(divide_up(packs, kWarp)) * kWarp)};
-    launch(queue_, shape, norm_kernel<true>, job);
+    launch(queue_, shape, whole ? norm_kernel<true, true> : norm_kernel<true, false>, job);
 }
 
 }  // namespace lrengine::cuda
