@@ -3,7 +3,7 @@
 `LRENGINE_KERNELS`, read once at import:
   auto       kernels on CUDA tensors of float32, bfloat16 and float16 if Triton is installed, else the reference; the
              default
-  reference  the reference everywhere
+  reference  the reference everywhere (also the way out on cards before 8.0, for which the kernels are not compiled)
   triton     kernels everywhere; a ValueError says why one cannot run. On a CPU they need Triton's interpreter, that is
              TRITON_INTERPRET=1 before Triton is first imported.
 """

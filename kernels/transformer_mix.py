@@ -154,8 +154,8 @@ def attend_backward_kernel(
         else:
             x = tl.load(states[layer - 1] + offset, mask=inside, other=0.0).to(tl.float32)
             x += tl.load(positions + (layer - 1) * width + column, mask=real, other=0.0).to(tl.float32)[None, :]
-        # rows behind the end get alpha = exp(-inf) = 0, and with it no part in dk
-        alpha = tl.exp(tl.load(scores + at + layer, mask=valid, other=float("-inf")) - log_sum)
+        # rows behind the end: their gradient is 0, so is ds, and they have no part in dk
+        alpha = tl.exp(tl.load(scores + at + layer, mask=valid, other=0.0) - log_sum)
         of_alpha = tl.sum(gradient * x, axis=1) + of_total
         share = alpha
         if HAS_KEEP:
