@@ -107,21 +107,23 @@ def test_frozen_weights_get_no_gradient_and_strided_ones_are_the_same() -> None:
 
 
 def test_no_logits_are_ever_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No tensor as large as [T, V] is made, forward or backward, when the buffer for P is limited."""
+    """The only buffer over tokens and vocabulary is the slice of the backward pass, and its size is limited."""
     monkeypatch.setattr(module, "_SLICE_VALUES", 8 * 64)
-    made = []
+    kernel, buffers = module.probability_kernel, []
 
-    class Watch(torch.utils._python_dispatch.TorchDispatchMode):
-        def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-            result = function(*args, **(kwargs or {}))
-            made.extend(o.numel() for o in torch.utils._pytree.tree_leaves(result) if isinstance(o, Tensor))
-            return result
+    class Watching:
+        def __getitem__(self, grid: Any) -> Any:
+            def launch(*operands: Any, **options: Any) -> None:
+                buffers.append(operands[kernel.arg_names.index("changes")].numel())
+                kernel[grid](*operands, **options)
 
+            return launch
+
+    monkeypatch.setattr(module, "probability_kernel", Watching())
     draw = Draw()
-    x, weight, labels = draw.normal(8, 4).requires_grad_(), draw.normal(400, 4), draw.labels(8, classes=400)
-    with Watch():
-        module.token_loss_op(x, weight.requires_grad_(), None, labels, -100)[0].sum().backward()
-    assert weight.grad is not None and max(made) < 8 * 400
+    x, weight = draw.normal(8, 4).requires_grad_(), draw.normal(400, 4).requires_grad_()
+    linear_cross_entropy(x, weight, draw.labels(8, classes=400)).backward()
+    assert buffers == 6 * [8 * 64] + [8 * 16]
 
 
 def test_gradients_by_finite_differences() -> None:
