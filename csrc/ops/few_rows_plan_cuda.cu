@@ -46,6 +46,14 @@ int splits_for(std::int64_t groups, std::int64_t chunks, std::int64_t chunk, int
     return static_cast<int>(divide_up(chunks, divide_up(chunks, splits)));  // no warp without a chunk
 }
 
+// Groups of a block. A few rows of x are little to read again: there all processors get blocks. Of more, fewer
+// blocks read less from the second-level cache.
+int groups_for(std::int64_t groups, int rows, int processors, int room, bool split) {
+    if (!split) return room;
+    const std::int64_t each = rows <= 4 ? groups / processors : divide_up(groups, processors);
+    return static_cast<int>(std::clamp<std::int64_t>(each, 1, room));
+}
+
 }  // namespace
 
 bool is_packed(const Weight& weight) {
@@ -65,14 +73,13 @@ FewRowsPlan plan_few_rows(const Device& device, std::span<const LinearArgs> prod
         chunks = std::max(chunks, divide_up(product.cols, chunk));
         rows = std::max<std::int64_t>(rows, product.rows);
     }
-    const std::int64_t busy = std::max<std::int64_t>(1, groups / device.processors());
+    plan.rows = bucket_of(rows);
     list.splits = split ? splits_for(groups, chunks, chunk, device.processors()) : 1;
-    list.groups = static_cast<int>(std::min<std::int64_t>(kMaxWarps / list.splits, split ? busy : kMaxWarps));
+    list.groups = groups_for(groups, plan.rows, device.processors(), kMaxWarps / list.splits, split);
     for (int i = 0; i < list.count; ++i) {
         list.items[i].first_tile = list.tiles;
         list.tiles += static_cast<int>(divide_up(list.items[i].outputs, list.groups * kOutputs));
     }
-    plan.rows = bucket_of(rows);
     const std::int64_t row_bytes = chunk * plan.rows * static_cast<std::int64_t>(sizeof(float));
     const std::int64_t whole = divide_up(chunks, list.splits), room = kStageBytes / row_bytes / list.splits;
     list.stretch = static_cast<int>(std::min(whole, room) * list.splits);

@@ -63,7 +63,8 @@ __device__ __forceinline__ void stage(const Product& product, int first, int len
         RawPack<Elements::kAny> raw[kAtOnce];
 #pragma unroll
         for (int i = 0; i < kAtOnce; ++i) {
-            const int index = begin + i * threads, m = index / packs, k = first + index % packs * kPack;
+            const int index = begin + i * threads, m = kRows == 1 ? 0 : index / packs;
+            const int k = first + (index - m * packs) * kPack;
             raw[i] = {};
             if (index < total && m < product.rows && k < product.cols) {
                 raw[i] = load_raw<Elements::kAny>(product.x, m, k, product.cols);
@@ -71,7 +72,8 @@ __device__ __forceinline__ void stage(const Product& product, int first, int len
         }
 #pragma unroll
         for (int i = 0; i < kAtOnce; ++i) {
-            const int index = begin + i * threads, m = index / packs, k = index % packs * kPack;
+            const int index = begin + i * threads, m = kRows == 1 ? 0 : index / packs;
+            const int k = (index - m * packs) * kPack;
             if (index >= total) break;
             float values[kPack];
             unpack(raw[i], product.x.matrix.dtype, values);
@@ -163,7 +165,7 @@ public:
 
     // Holds the kernel's wait_for_previous_kernels().
     __device__ __forceinline__ void run(const TileRange& range) {
-        Cursor at{range.begin, 0, 0};
+        Cursor at{range.begin, 0, 0, steps(list_.items[0])};
         find_product(at);
         Packet current = fetch(at, range.end);
         wait_for_previous_kernels();
@@ -171,7 +173,7 @@ public:
         while (at.tile < range.end) {
             const Product& product = list_.items[at.product];
             Cursor next = at;
-            if (++next.step == steps(product)) {
+            if (++next.step == at.steps) {
                 next.tile += range.stride;
                 next.step = 0;
                 find_product(next);
@@ -191,7 +193,7 @@ private:
     static constexpr int kCount = kOutputs * kRows;
 
     struct Cursor {
-        int tile, product, step;
+        int tile, product, step, steps;
     };
 
     __device__ __forceinline__ int steps(const Product& product) const {
@@ -202,7 +204,9 @@ private:
 
     // Tiles only ever rise.
     __device__ __forceinline__ void find_product(Cursor& at) const {
-        while (at.product + 1 < list_.count && at.tile >= list_.items[at.product + 1].first_tile) ++at.product;
+        while (at.product + 1 < list_.count && at.tile >= list_.items[at.product + 1].first_tile) {
+            at.steps = steps(list_.items[++at.product]);
+        }
     }
 
     __device__ __forceinline__ int first_output(const Product& product, int tile, int group) const {
@@ -228,7 +232,7 @@ private:
     // Sees to it that this x's stretch with `chunk` is in shared memory; returns the stretch's first chunk. Chunks of
     // one step are in one stretch: it is a multiple of `splits` long.
     __device__ __forceinline__ int stage_stretch_of(const Product& product, int chunk) {
-        const int begin = chunk / list_.stretch * list_.stretch;
+        const int begin = chunk < list_.stretch ? 0 : chunk / list_.stretch * list_.stretch;
         if (product.x_number == staged_x_ && begin == staged_begin_) return begin;
         staged_x_ = product.x_number;
         staged_begin_ = begin;
