@@ -117,10 +117,51 @@ __device__ __forceinline__ float normalized(const MergedColumn& merged) {
     return merged.sum == 0.0f ? 0.0f : merged.out / merged.sum;
 }
 
+// Merges lanes and warps, and writes the block's share of its `queries` queries, or, if it is the only one, the result.
+template <int kGroup>
+__device__ __forceinline__ void merge_block(const CachedAttentionJob& job, PartialAttention<kGroup>& attention,
+                                            std::int64_t row, int first_head, int queries) {
+    LRENGINE_DYNAMIC_SHARED(float, parts);
+    const int lane = static_cast<int>(threadIdx.x), warp = static_cast<int>(threadIdx.y);
+    const int warps = static_cast<int>(blockDim.y), share = static_cast<int>(blockIdx.z);
+    const int head_dim = job.head_dim, own_col = lane % job.lanes_per_key * kPack;
+    for (int offset = job.lanes_per_key; offset < kWarp; offset *= 2) attention.merge_with_lane(offset);
+    const int part_floats = head_dim + 2;
+    if (lane < job.lanes_per_key) {
+#pragma unroll
+        for (int g = 0; g < kGroup; ++g) {
+            float* part = parts + (warp * kGroup + g) * part_floats;
+            if (lane == 0) {
+                part[0] = attention.largest[g];
+                part[1] = attention.sum[g];
+            }
+#pragma unroll
+            for (int c = 0; c < kPack; ++c) {
+                if (own_col + c < head_dim) part[2 + own_col + c] = attention.out[g][c];
+            }
+        }
+    }
+    __syncthreads();
+    for (int item = warp * kWarp + lane; item < queries * head_dim; item += warps * kWarp) {
+        const int g = item / head_dim, col = item % head_dim, head = first_head + g;
+        const MergedColumn merged = merge_parts(parts + g * part_floats, warps, kGroup * part_floats, col);
+        if (job.shares == 1) {
+            store(job.out, row, static_cast<std::int64_t>(head) * head_dim + col, normalized(merged));
+            continue;
+        }
+        float* part = job.partial + ((row * job.heads + head) * job.shares + share) * part_floats;
+        if (col == 0) {
+            part[0] = merged.largest;
+            part[1] = merged.sum;
+        }
+        part[2 + col] = merged.out;
+    }
+}
+
+// A block: row and part of the query group, key head, share of the keys.
 template <Elements kElements, int kGroup>
 __global__ void __launch_bounds__(kWarp* kMaxWarps) cached_attention_kernel(CachedAttentionJob job) {
     constexpr int kKeys = kKeysInFlight<kElements>;
-    LRENGINE_DYNAMIC_SHARED(float, parts);
     const int lane = static_cast<int>(threadIdx.x), warp = static_cast<int>(threadIdx.y);
     const int warps = static_cast<int>(blockDim.y);
     const int keys_per_warp = kWarp / job.lanes_per_key;
@@ -210,37 +251,7 @@ __global__ void __launch_bounds__(kWarp* kMaxWarps) cached_attention_kernel(Cach
         }
     }
 
-    for (int offset = job.lanes_per_key; offset < kWarp; offset *= 2) attention.merge_with_lane(offset);
-    const int part_floats = head_dim + 2;
-    if (lane < job.lanes_per_key) {
-#pragma unroll
-        for (int g = 0; g < kGroup; ++g) {
-            float* part = parts + (warp * kGroup + g) * part_floats;
-            if (lane == 0) {
-                part[0] = attention.largest[g];
-                part[1] = attention.sum[g];
-            }
-#pragma unroll
-            for (int c = 0; c < kPack; ++c) {
-                if (own_col + c < head_dim) part[2 + own_col + c] = attention.out[g][c];
-            }
-        }
-    }
-    __syncthreads();
-    for (int item = warp * kWarp + lane; item < queries * head_dim; item += warps * kWarp) {
-        const int g = item / head_dim, col = item % head_dim, head = first_head + g;
-        const MergedColumn merged = merge_parts(parts + g * part_floats, warps, kGroup * part_floats, col);
-        if (job.shares == 1) {
-            store(job.out, row, static_cast<std::int64_t>(head) * head_dim + col, normalized(merged));
-            continue;
-        }
-        float* part = job.partial + ((row * job.heads + head) * job.shares + share) * part_floats;
-        if (col == 0) {
-            part[0] = merged.largest;
-            part[1] = merged.sum;
-        }
-        part[2 + col] = merged.out;
-    }
+    merge_block(job, attention, row, first_head, queries);
 }
 
 }  // namespace lrengine::cuda

@@ -141,6 +141,20 @@ OP_TEST(attention_survives_scores_that_would_overflow_exp) {
     check_close(problem.out, 1e-3, [&](std::int64_t r, std::int64_t i) { return problem.expected(r, i); });
 }
 
+OP_TEST(attention_refuses_shapes_that_do_not_fit) {
+    Random random(10);
+    const Problem problem({{3, 2}, {3, 2}, {4, 2, 8}}, random);
+    AttentionArgs args = problem.args();
+    args.kv_heads = 3;
+    CHECK_ERROR(backend().attention(args), ErrorCode::kInternal, "share key heads");
+    args = problem.args();
+    args.k.cols = 8;
+    CHECK_ERROR(backend().attention(args), ErrorCode::kInternal, "k is not");
+    args = problem.args();
+    args.keys.count = 1;
+    CHECK_ERROR(backend().attention(args), ErrorCode::kInternal, "other sequences");
+}
+
 CPU_TEST(attention_gives_the_same_bits_alone_and_in_a_batch, "a GPU takes other tiles for few queries than for many") {
     Random random(6);
     for (const bool causal : {false, true}) {

@@ -149,11 +149,32 @@ CPU_TEST(cached_attention_gives_the_same_bits_alone, "a GPU shares out keys by t
     }
 }
 
-CPU_TEST(cached_attention_refuses_keys_outside_the_cache, "a GPU finds out on the device, and gives NaN") {
+// The CPU refuses; a GPU finds out when it is too late for that, and must neither read there nor pretend.
+OP_TEST(cached_attention_notices_keys_outside_the_cache) {
     Random random(8);
-    const TestMatrix q(1, 4, random), out(1, 4), k(8, 4, random), v(8, 4, random);
-    const std::int32_t begin = 5, length = 4;
-    const CachedAttentionArgs args{q.view(), out.view(), k.view(), v.view(), &begin, &length,
-                                   nullptr,  8,          1,        1,        4,      1.0f};
-    CHECK_ERROR(backend().cached_attention(args), ErrorCode::kInternal, "outside the cache");
+    const TestMatrix q(2, 4, random), out(2, 4), k(8, 4, random), v(8, 4, random);
+    const TestIds begin{5, 0}, length{4, 4};
+    const CachedAttentionArgs args{q.view(), out.view(), k.view(), v.view(), begin.data(), length.data(), nullptr,
+                                   8,        1,          1,        4,        1.0f};
+    if (!on_cuda()) {
+        CHECK_ERROR(backend().cached_attention(args), ErrorCode::kInternal, "outside the cache");
+        return;
+    }
+    backend().cached_attention(args);
+    CHECK(std::isnan(out.at(0, 0)) && std::isnan(out.at(0, 3)));
+    CHECK(!std::isnan(out.at(1, 0)));
+}
+
+OP_TEST(cached_attention_refuses_shapes_that_do_not_fit) {
+    Random random(14);
+    const CachedProblem problem({{4, 2, 8}}, random);
+    CachedAttentionArgs args = problem.args(false);
+    args.kv_heads = 3;
+    CHECK_ERROR(backend().cached_attention(args), ErrorCode::kInternal, "share key heads");
+    args = problem.args(false);
+    args.head_dim = 4;
+    CHECK_ERROR(backend().cached_attention(args), ErrorCode::kInternal, "q is not");
+    args = problem.args(false);
+    args.v.cols = 8;
+    CHECK_ERROR(backend().cached_attention(args), ErrorCode::kInternal, "v is not");
 }
