@@ -76,6 +76,16 @@ def test_layer_fusion(mixer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     assert ("attend_backward_kernel" in started) == (mixer != "global")
 
 
+def test_the_weights_that_layer_fusion_shows_are_zeros_at_padding() -> None:
+    model: Any = tiny_fusion().to(DEVICE)
+    shown = []
+    for mode in ("reference", "triton"):
+        with kernel_mode(mode), torch.no_grad():
+            shown.append(model(**batch()).mixer_weights)
+    torch.testing.assert_close(*shown)
+    assert (shown[1].sum(-1) > 0).long().equal(batch()["attention_mask"])
+
+
 def test_layer_fusion_in_training_drops_the_same_with_an_encoder_that_learns(monkeypatch: pytest.MonkeyPatch) -> None:
     model: Any = tiny_fusion(mixer={"type": "transformer", "dropout": 0.3}, freeze_encoder=False).to(DEVICE)
     for module in (model.encoder, model.llm):
