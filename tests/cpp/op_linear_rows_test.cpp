@@ -31,7 +31,11 @@ OP_TEST(linear_of_few_rows_and_very_many_columns) {
 
 OP_TEST(linear_of_few_rows_and_many_outputs) {
     Random random(3);
-    for (const DType dtype : kWeightTypes) check_linear(Product(dtype, {2, 5003, 32}, random));
+    for (const DType dtype : kWeightTypes) {
+        check_linear(Product(dtype, {2, 5003, 32}, random));
+        // Several turns of a block whose warps share outputs.
+        check_linear(Product(dtype, {1, 803, 1040}, random));
+    }
 }
 
 // In one launch on a GPU, or two when they are very many.
