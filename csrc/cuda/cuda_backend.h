@@ -49,6 +49,8 @@ public:
     void project_top_k(const ProjectTopKArgs& args) override;
     void token_log_prob(const TokenLogProbArgs& args) override;
 
+    void normed_linear(const NormedLinearArgs& args) override;
+
     LaunchQueue& queue() { return queue_; }
 
 private:

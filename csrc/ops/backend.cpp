@@ -12,8 +12,7 @@ void Backend::normed_linear(const NormedLinearArgs& args) {
 }
 
 void Backend::project_heads(const ProjectHeadsArgs& args) {
-    if (args.norm) norm(*args.norm);
-    linear(args.products);
+    normed_linear({.norm = args.norm, .products = args.products});
     if (args.query_norm) norm(*args.query_norm);
     if (args.key_norm) norm(*args.key_norm);
     if (args.query_rope) rope(*args.query_rope);
@@ -24,9 +23,8 @@ void Backend::project_heads(const ProjectHeadsArgs& args) {
 }
 
 void Backend::gated_linear(const GatedLinearArgs& args) {
-    if (args.norm) norm(*args.norm);
     const std::array products{args.gate, args.up};
-    linear(products);
+    normed_linear({.norm = args.norm, .products = products});
     gated({.gate = args.gate.out, .up = args.up.out, .out = args.out, .activation = args.activation});
 }
 

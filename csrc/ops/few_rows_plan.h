@@ -13,6 +13,7 @@
 #include "cuda/launch.h"
 #include "cuda/packs.cuh"
 #include "ops/linear.h"
+#include "ops/norm.h"
 
 namespace lrengine::cuda {
 
@@ -43,6 +44,14 @@ struct Product {
     Activation activation;
 };
 
+// x of all products is out, the norm of this x, which every block computes for itself and the first one writes.
+struct FusedNorm {
+    PackedView x, out;  // x.matrix.data is null when there is none
+    PackedView weight, bias;
+    NormKind kind;
+    float eps;
+};
+
 // A tile is `groups` warp-groups wide, 4 outputs a group; the `splits` warps of a group share the columns: in its step
 // i warp s reads chunk i * splits + s. x lies in shared memory `stretch` chunks at a time.
 struct Products {
@@ -50,12 +59,14 @@ struct Products {
     int count;
     int tiles;
     int groups, splits, stretch;
+    FusedNorm norm;
 };
 
 struct FewRowsPlan {
     Products products;
-    int rows;           // bucket that the kernel is compiled for: 1, 2, 4, 8 or 16
-    LaunchShape shape;  // shared_bytes: of x and of the partial sums
+    std::int64_t staged_columns;  // of x at a time
+    int rows;                     // bucket that the kernel is compiled for: 1, 2, 4, 8 or 16
+    LaunchShape shape;            // shared_bytes: of x and of the partial sums
 };
 
 // Whether the few-row kernels can read this weight: rows that are whole 16-byte words.
@@ -64,6 +75,10 @@ bool is_packed(const Weight& weight);
 // All weights are of one type and is_packed(); at most kMaxProducts, of at most kFewRows rows. `split`: let several
 // warps share an output where there are too few outputs to keep the memory busy.
 FewRowsPlan plan_few_rows(const Device& device, std::span<const LinearArgs> products, bool split);
+
+// Adds the norm to a plan, if its kernels can do it: x is the norm's out in all products, and whole rows of it fit in
+// shared memory.
+bool fuse_norm(FewRowsPlan& plan, const NormArgs& norm);
 
 // Blocks of kMaxWarps that a processor holds at a time; the kernel's registers are limited accordingly.
 constexpr int blocks_per_processor(int rows) { return rows <= 8 ? 2 : 1; }

@@ -83,6 +83,7 @@ FewRowsPlan plan_few_rows(const Device& device, std::span<const LinearArgs> prod
     const std::int64_t row_bytes = chunk * plan.rows * static_cast<std::int64_t>(sizeof(float));
     const std::int64_t whole = divide_up(chunks, list.splits), room = kStageBytes / row_bytes / list.splits;
     list.stretch = static_cast<int>(std::min(whole, room) * list.splits);
+    plan.staged_columns = list.stretch * chunk;
     plan.shape.shared_bytes = static_cast<std::size_t>(list.stretch * row_bytes) +
                               sizeof(float) * 2 * kMaxWarps * kOutputs * static_cast<std::size_t>(plan.rows);
     const auto fitting = static_cast<int>(device.shared_per_block() / (plan.shape.shared_bytes + 1024));
@@ -92,6 +93,24 @@ FewRowsPlan plan_few_rows(const Device& device, std::span<const LinearArgs> prod
     plan.shape.grid = dim3(static_cast<unsigned>(std::min(list.tiles, resident)));
     plan.shape.block = dim3(static_cast<unsigned>(warps * kWarp));
     return plan;
+}
+
+bool fuse_norm(FewRowsPlan& plan, const NormArgs& norm) {
+    Products& list = plan.products;
+    const Product& first = list.items[0];
+    for (int i = 0; i < list.count; ++i) {
+        if (list.items[i].x_number != 0) return false;
+    }
+    const bool same = first.x.matrix.data == norm.out.data && first.x.matrix.stride == norm.out.stride &&
+                      first.rows == norm.x.rows && first.cols == norm.x.cols;
+    if (!same || first.cols > plan.staged_columns) return false;
+    list.norm = {packed_view_of(norm.x),
+                 packed_view_of(norm.out),
+                 packed_view_of(norm.weight),
+                 packed_view_of(norm.bias),
+                 norm.kind,
+                 norm.eps};
+    return true;
 }
 
 }  // namespace lrengine::cuda

@@ -36,8 +36,7 @@ __global__ void __launch_bounds__(kMaxWarps* kWarp, blocks_per_processor(kRows))
 }
 
 template <DType kType>
-void run_few_rows(const Device& device, LaunchQueue& queue, std::span<const LinearArgs> products) {
-    const FewRowsPlan plan = plan_few_rows(device, products, true);
+void launch_plan(LaunchQueue& queue, const FewRowsPlan& plan) {
     const auto go = [&](auto* kernel) { launch_few_rows(queue, plan.shape, kernel, plan.products); };
     switch (plan.rows) {
         case 1:
@@ -53,16 +52,16 @@ void run_few_rows(const Device& device, LaunchQueue& queue, std::span<const Line
     }
 }
 
-void run_few_rows(const Device& device, LaunchQueue& queue, DType type, std::span<const LinearArgs> products) {
+void launch_plan(LaunchQueue& queue, DType type, const FewRowsPlan& plan) {
     switch (type) {
         case DType::kFloat32:
-            return run_few_rows<DType::kFloat32>(device, queue, products);
+            return launch_plan<DType::kFloat32>(queue, plan);
         case DType::kBFloat16:
-            return run_few_rows<DType::kBFloat16>(device, queue, products);
+            return launch_plan<DType::kBFloat16>(queue, plan);
         case DType::kFloat16:
-            return run_few_rows<DType::kFloat16>(device, queue, products);
+            return launch_plan<DType::kFloat16>(queue, plan);
         default:
-            return run_few_rows<DType::kInt8>(device, queue, products);
+            return launch_plan<DType::kInt8>(queue, plan);
     }
 }
 
@@ -87,6 +86,13 @@ void run_unpacked(LaunchQueue& queue, const LinearArgs& args) {
     const Epilogue epilogue{weight.scales, args.bias.data, view_of(args.residual), view_of(args.out), args.activation};
     launch(queue, {dim3(static_cast<unsigned>(blocks)), dim3(kMaxWarps * kWarp)}, unpacked_kernel, view_of(args.x),
            weight, args.x.rows, args.weight.rows, epilogue);
+}
+
+void check_norm(const NormArgs& args) {
+    const std::int64_t rows = args.x.rows, cols = args.x.cols;
+    expect(has_shape(args.x, rows, cols) && has_shape(args.out, rows, cols), "norm: x and out are not [M, D]");
+    expect(args.weight.size == cols, "norm: weight is not [D]");
+    expect(!args.bias || args.bias.size == cols, "norm: bias is not [D]");
 }
 
 enum class Way { kNone, kUnpacked, kFewRows, kManyRows };
@@ -134,7 +140,7 @@ void run_products(Device& device, LaunchQueue& queue, std::span<const LinearArgs
     for (std::size_t type = 0; type < kTypes.size(); ++type) {
         for (std::span<const LinearArgs> rest(few[type]); !rest.empty();) {
             const std::size_t count = std::min<std::size_t>(rest.size(), kMaxProducts);
-            run_few_rows(device, queue, kTypes[type], rest.first(count));
+            launch_plan(queue, kTypes[type], plan_few_rows(device, rest.first(count), true));
             rest = rest.subspan(count);
         }
     }
@@ -144,6 +150,21 @@ void CudaBackend::linear(std::span<const LinearArgs> products) {
     for (const LinearArgs& args : products) check_product(args);
     const std::size_t bytes = product_scratch(*device_, products);
     run_products(*device_, queue_, products, bytes == 0 ? nullptr : scratch(bytes));
+}
+
+// The norm in the product's launch, or before it.
+void CudaBackend::normed_linear(const NormedLinearArgs& args) {
+    const auto suits = [&](const LinearArgs& product) {
+        return way_of(product) == Way::kFewRows && product.weight.dtype == args.products.front().weight.dtype;
+    };
+    if (args.norm && !args.products.empty() && args.products.size() <= kMaxProducts &&
+        std::all_of(args.products.begin(), args.products.end(), suits)) {
+        for (const LinearArgs& product : args.products) check_product(product);
+        check_norm(*args.norm);
+        FewRowsPlan plan = plan_few_rows(*device_, args.products, true);
+        if (fuse_norm(plan, *args.norm)) return launch_plan(queue_, args.products.front().weight.dtype, plan);
+    }
+    Backend::normed_linear(args);
 }
 
 }  // namespace lrengine::cuda

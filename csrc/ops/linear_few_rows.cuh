@@ -8,8 +8,7 @@
 // lane's reads free of bank conflicts. Sums over lanes and warps are in a fixed order: the same bits at every run.
 #pragma once
 
-#include "cuda/packs.cuh"
-#include "ops/few_rows_plan.h"
+#include "ops/few_rows_stage.cuh"
 
 namespace lrengine::cuda {
 
@@ -43,44 +42,6 @@ __device__ __forceinline__ void unpack_quad(const uint4& packed, int quad, float
     } else {
         unpack_pair(words[2 * quad], kType, values);
         unpack_pair(words[2 * quad + 1], kType, values + 2);
-    }
-}
-
-// Where column k of a stretch lies in shared memory: lane l reads its quads q at 128 q + 4 l of each chunk.
-template <DType kType>
-__device__ __forceinline__ int place_of(int k) {
-    constexpr int kChunk = per_chunk(kType), kLoad = per_load(kType);
-    const int within = k % kChunk;
-    return k - within + within % kLoad / 4 * (4 * kWarp) + within / kLoad * 4 + within % 4;
-}
-
-// Rows of x, columns [first, first + length), as float32; zeros where x has none. A fused norm would go here.
-template <DType kType, int kRows>
-__device__ __forceinline__ void stage(const Product& product, int first, int length, float* staged) {
-    constexpr int kAtOnce = 2;
-    const int packs = length / kPack, total = kRows * packs, threads = static_cast<int>(blockDim.x);
-    for (int begin = static_cast<int>(threadIdx.x); begin < total; begin += kAtOnce * threads) {
-        RawPack<Elements::kAny> raw[kAtOnce];
-#pragma unroll
-        for (int i = 0; i < kAtOnce; ++i) {
-            const int index = begin + i * threads, m = kRows == 1 ? 0 : index / packs;
-            const int k = first + (index - m * packs) * kPack;
-            raw[i] = {};
-            if (index < total && m < product.rows && k < product.cols) {
-                raw[i] = load_raw<Elements::kAny>(product.x, m, k, product.cols);
-            }
-        }
-#pragma unroll
-        for (int i = 0; i < kAtOnce; ++i) {
-            const int index = begin + i * threads, m = kRows == 1 ? 0 : index / packs;
-            const int k = (index - m * packs) * kPack;
-            if (index >= total) break;
-            float values[kPack];
-            unpack(raw[i], product.x.matrix.dtype, values);
-            float* row = staged + m * length;
-            *reinterpret_cast<float4*>(row + place_of<kType>(k)) = {values[0], values[1], values[2], values[3]};
-            *reinterpret_cast<float4*>(row + place_of<kType>(k + 4)) = {values[4], values[5], values[6], values[7]};
-        }
     }
 }
 
@@ -209,6 +170,8 @@ private:
         }
     }
 
+    __device__ bool fuses_norm() const { return list_.norm.x.matrix.data != nullptr; }
+
     __device__ __forceinline__ int first_output(const Product& product, int tile, int group) const {
         return ((tile - product.first_tile) * list_.groups + group) * kOutputs;
     }
@@ -237,8 +200,14 @@ private:
         staged_x_ = product.x_number;
         staged_begin_ = begin;
         __syncthreads();
-        stage<kType, kRows>(product, begin * kChunk, list_.stretch * kChunk, staged_);
+        const int length = list_.stretch * kChunk;
+        const PackedView& x = fuses_norm() ? list_.norm.x : product.x;
+        stage<kType, kRows>(x, product.rows, product.cols, begin * kChunk, length, staged_);
         __syncthreads();
+        if (fuses_norm()) {
+            normalize<kType>(list_.norm, product.rows, product.cols, length, staged_, partial_);
+            __syncthreads();
+        }
         return begin;
     }
 

@@ -1,0 +1,129 @@
+// Chains that a device may run as one: the norm of few rows, and the products that read it.
+#include <array>
+
+#include "op_testing.h"
+
+namespace {
+
+using namespace op_testing;
+
+struct Chain {
+    NormKind kind;
+    TestMatrix x;
+    TestVector weight, bias;
+    TestMatrix normed;
+    TestWeight first, second;
+    TestMatrix out, other;
+
+    Chain(NormKind k, DType dtype, std::int64_t rows, std::int64_t cols, Random& random)
+        : kind(k),
+          x(rows, cols, random, 3, DType::kFloat32),
+          weight(random.floats(cols)),
+          bias(random.floats(cols)),
+          normed(rows, cols),
+          first(dtype, 37, cols, random),
+          second(dtype, 130, cols, random),
+          out(rows, 37, 1),
+          other(rows, 130, 2, DType::kFloat32) {}
+
+    void run() {
+        const NormArgs norm{x.view(), weight.view(), kind == NormKind::kLayerNorm ? bias.view() : Vector{},
+                            kind,     1e-5f,         normed.view()};
+        const std::array products{LinearArgs{normed.view(), first.view(), {}, {}, out.view(), Activation::kRelu},
+                                  LinearArgs{normed.view(), second.view(), {}, {}, other.view()}};
+        backend().normed_linear({.norm = norm, .products = products});
+    }
+
+    std::vector<double> normed_row(std::int64_t m) const {
+        const auto cols = static_cast<double>(x.cols());
+        double mean = 0, squares = 0;
+        for (std::int64_t c = 0; c < x.cols() && kind == NormKind::kLayerNorm; ++c) mean += x.at(m, c) / cols;
+        for (std::int64_t c = 0; c < x.cols(); ++c) squares += (x.at(m, c) - mean) * (x.at(m, c) - mean) / cols;
+        std::vector<double> row;
+        for (std::int64_t c = 0; c < x.cols(); ++c) {
+            const double shift = kind == NormKind::kLayerNorm ? bias[c] : 0.0;
+            row.push_back((x.at(m, c) - mean) / std::sqrt(squares + 1e-5f) * weight[c] + shift);
+        }
+        return row;
+    }
+};
+
+// The products' x may have been rounded to the type of the norm's output, or not.
+void check_outputs(const TestMatrix& out, const TestWeight& weight, const std::vector<std::vector<double>>& rows,
+                   double rounded, bool relu) {
+    CHECK(out.is_written_exactly());
+    for (std::int64_t m = 0; m < out.rows(); ++m) {
+        const std::vector<double>& x = rows[static_cast<std::size_t>(m)];
+        for (std::int64_t n = 0; n < out.cols(); ++n) {
+            double sum = 0, size = 1;
+            for (std::size_t c = 0; c < x.size(); ++c) {
+                const double term = x[c] * weight.at(n, static_cast<std::int64_t>(c));
+                sum += term;
+                size += std::abs(term);
+            }
+            if (relu) sum = std::max(sum, 0.0);
+            REQUIRE(std::abs(out.at(m, n) - sum) <= (1e-6 + rounded) * size + rounding(out.dtype()) * std::abs(sum));
+        }
+    }
+}
+
+void check_chain(Chain chain) {
+    chain.run();
+    std::vector<std::vector<double>> rows;
+    for (std::int64_t m = 0; m < chain.x.rows(); ++m) rows.push_back(chain.normed_row(m));
+    check_close(chain.normed, 1e-5, [&](std::int64_t m, std::int64_t c) {
+        return rows[static_cast<std::size_t>(m)][static_cast<std::size_t>(c)];
+    });
+    const double rounded = rounding(chain.normed.dtype());
+    check_outputs(chain.out, chain.first, rows, rounded, true);
+    check_outputs(chain.other, chain.second, rows, rounded, false);
+}
+
+}  // namespace
+
+OP_TEST(normed_linear_of_every_number_of_rows) {
+    Random random(1);
+    for (const NormKind kind : {NormKind::kLayerNorm, NormKind::kRmsNorm}) {
+        for (const std::int64_t rows : {1, 2, 3, 8, 9, 16, 17}) {
+            check_chain(Chain(kind, DType::kBFloat16, rows, 328, random));
+        }
+    }
+}
+
+OP_TEST(normed_linear_of_every_weight_type_and_width) {
+    Random random(2);
+    for (const DType dtype : kWeightTypes) {
+        for (const std::int64_t cols : {1, 33, 80, 512, 1040}) {
+            check_chain(Chain(NormKind::kLayerNorm, dtype, 2, cols, random));
+        }
+    }
+}
+
+// More columns than shared memory has room for.
+OP_TEST(normed_linear_of_very_wide_rows) {
+    Random random(3);
+    check_chain(Chain(NormKind::kRmsNorm, DType::kBFloat16, 13, 2560, random));
+}
+
+OP_TEST(normed_linear_without_a_norm_is_linear) {
+    Random random(4);
+    const TestMatrix x(3, 64, random), out(3, 20, 1);
+    const TestWeight weight(DType::kFloat16, 20, 64, random);
+    const LinearArgs product{x.view(), weight.view(), {}, {}, out.view()};
+    backend().normed_linear({.norm = std::nullopt, .products = std::span(&product, 1)});
+    check_close(out, 1e-5, [&](std::int64_t m, std::int64_t n) {
+        double sum = 0;
+        for (std::int64_t c = 0; c < 64; ++c) sum += x.at(m, c) * weight.at(n, c);
+        return sum;
+    });
+}
+
+OP_TEST(normed_linear_refuses_a_norm_of_another_width) {
+    Random random(5);
+    Chain chain(NormKind::kLayerNorm, DType::kFloat32, 1, 32, random);
+    const TestVector narrow(random.floats(16));
+    const NormArgs norm{chain.x.view(), narrow.view(), {}, NormKind::kLayerNorm, 1e-5f, chain.normed.view()};
+    const LinearArgs product{chain.normed.view(), chain.first.view(), {}, {}, chain.out.view()};
+    CHECK_ERROR(backend().normed_linear({.norm = norm, .products = std::span(&product, 1)}), ErrorCode::kInternal,
+                "norm: weight is not");
+}
