@@ -9,16 +9,13 @@
 
 #include "cuda/checks.h"
 #include "cuda/cuda_backend.h"
-#include "cuda/packs.cuh"
+#include "ops/attention_loads.cuh"
 #include "ops/attention_tile.cuh"
 #include "ops/relative_bias.cuh"
 
 namespace lrengine::cuda {
 
 namespace {
-
-constexpr int kWarps = 4;
-constexpr int kThreads = kWarps * kWarp;
 
 struct AttentionJob {
     PackedView q, k, v;
@@ -29,37 +26,43 @@ struct AttentionJob {
     int head_dim;
     float scale;
     bool causal;
+    bool whole;  // q, k and v can be read in packs
     BucketEdges bias;
 };
 
-// Rows [first, first + rows) of a head to shared memory, as float32 and zeros where there is no row or column.
+// Keys and values together, as far as registers reach.
 template <int kColumns>
-__device__ __forceinline__ void load_tile(const PackedView& view, std::int64_t first, int rows, int tile_rows,
-                                          std::int64_t col, int head_dim, float factor, float* tile) {
-    constexpr int kPacksPerRow = kColumns / kPack, kStride = kTileStride<kColumns>;
-    const int thread = static_cast<int>(threadIdx.y) * kWarp + static_cast<int>(threadIdx.x);
-#pragma unroll 4
-    for (int item = thread; item < tile_rows * kPacksPerRow; item += kThreads) {
-        const int row = item / kPacksPerRow, c = item % kPacksPerRow * kPack;
-        float values[kPack] = {};
-        if (row < rows && c < head_dim) load_pack(view, first + row, col + c, col + head_dim, values);
-        auto* at = reinterpret_cast<float4*>(tile + row * kStride + c);
-        at[0] = {values[0] * factor, values[1] * factor, values[2] * factor, values[3] * factor};
-        at[1] = {values[4] * factor, values[5] * factor, values[6] * factor, values[7] * factor};
+__device__ __forceinline__ void load_keys_and_values(const AttentionJob& job, const HeadRows& part, float* keys,
+                                                     float* values) {
+    using Loader = TileLoader<kColumns, kKeyTile>;
+    if (!job.whole || Loader::kItems > 2) {
+        load_tile<kColumns, kKeyTile>(job.k, part, job.whole, 1.0f, keys);
+        load_tile<kColumns, kKeyTile>(job.v, part, job.whole, 1.0f, values);
+        return;
     }
+    Loader k, v;
+    k.fetch(job.k, part, 0);
+    v.fetch(job.v, part, 0);
+    k.put(job.k.matrix.dtype, 1.0f, keys, 0);
+    v.put(job.v.matrix.dtype, 1.0f, values, 0);
 }
 
 template <int kQueries, int kColumnsPerLane>
 constexpr std::size_t shared_floats() {
-    constexpr int kQueryTile = kQueries * kWarps;
+    constexpr int kQueryTile = kQueries * kAttentionWarps;
     return static_cast<std::size_t>(kTileStride<kColumnsPerLane * kWarp>) * (kQueryTile + 2 * kKeyTile) +
            kQueryTile * kKeyTile + (kQueryTile + kKeyTile);
 }
 
+// As many as leave enough registers for the sums.
 template <int kQueries, int kColumnsPerLane>
-__global__ void __launch_bounds__(kThreads, 4) attention_kernel(__grid_constant__ const AttentionJob job) {
+constexpr int kBlocksPerProcessor = kQueries * kColumnsPerLane > 16 ? (kQueries == 8 ? 2 : 3) : (kQueries == 8 ? 3 : 4);
+
+template <int kQueries, int kColumnsPerLane>
+__global__ void __launch_bounds__(kAttentionThreads, kBlocksPerProcessor<kQueries, kColumnsPerLane>)
+    attention_kernel(__grid_constant__ const AttentionJob job) {
     using Attention = WarpAttention<kQueries, kColumnsPerLane>;
-    constexpr int kQueryTile = kQueries * kWarps, kStride = Attention::kStride;
+    constexpr int kQueryTile = kQueries * kAttentionWarps, kStride = Attention::kStride;
     LRENGINE_DYNAMIC_SHARED(float, shared);
     float* queries = shared;
     float* keys = queries + kQueryTile * kStride;
@@ -84,18 +87,16 @@ __global__ void __launch_bounds__(kThreads, 4) attention_kernel(__grid_constant_
     const std::int64_t kv_col = static_cast<std::int64_t>(head / job.group) * head_dim;
     const std::int64_t q_col = static_cast<std::int64_t>(head) * head_dim;
 
-    load_tile<Attention::kColumns>(job.q, query_begin + first_query, query_count - first_query, kQueryTile, q_col,
-                                   head_dim, job.scale, queries);
+    load_tile<Attention::kColumns, kQueryTile>(
+        job.q, {query_begin + first_query, query_count - first_query, q_col, head_dim}, job.whole, job.scale, queries);
     const int own_query = first_query + warp * kQueries;
     float* own_weights = weights + warp * kQueries * kKeyTile;
     Attention attention;
     attention.clear();
     for (int first_key = 0; first_key < key_end; first_key += kKeyTile) {
         __syncthreads();  // nobody reads the tiles before
-        load_tile<Attention::kColumns>(job.k, key_begin + first_key, key_count - first_key, kKeyTile, kv_col, head_dim,
-                                       1.0f, keys);
-        load_tile<Attention::kColumns>(job.v, key_begin + first_key, key_count - first_key, kKeyTile, kv_col, head_dim,
-                                       1.0f, values);
+        load_keys_and_values<Attention::kColumns>(job, {key_begin + first_key, key_count - first_key, kv_col, head_dim},
+                                                  keys, values);
         if (job.bias.table != nullptr && thread < kQueryTile + kKeyTile - 1) {
             const int distance = first_key - (first_query + past) + thread + 1 - kQueryTile;
             biases[thread] = job.bias.bias(distance, head);
@@ -146,10 +147,10 @@ template <int kQueries, int kColumnsPerLane>
 void launch_attention(LaunchQueue& queue, AttentionJob job, const AttentionArgs& args, std::int64_t longest) {
     constexpr std::size_t kSharedBytes = shared_floats<kQueries, kColumnsPerLane>() * sizeof(float);
     if constexpr (kSharedBytes > 48 * 1024) allow_shared(attention_kernel<kQueries, kColumnsPerLane>, kSharedBytes);
-    job.tiles = static_cast<int>(divide_up(longest, kQueries * kWarps));
+    job.tiles = static_cast<int>(divide_up(longest, kQueries * kAttentionWarps));
     const LaunchShape shape{
         dim3(static_cast<unsigned>(job.tiles * args.queries.count), static_cast<unsigned>(args.heads)),
-        dim3(kWarp, kWarps), kSharedBytes};
+        dim3(kWarp, kAttentionWarps), kSharedBytes};
     launch(queue, shape, attention_kernel<kQueries, kColumnsPerLane>, job);
 }
 
@@ -160,9 +161,11 @@ void CudaBackend::attention(const AttentionArgs& args) {
     std::int64_t longest = 0, tiles = 0;
     for (std::int64_t b = 0; b < args.queries.count; ++b) {
         longest = std::max(longest, args.queries.length(b));
-        tiles += divide_up(args.queries.length(b), 8 * kWarps);
+        tiles += divide_up(args.queries.length(b), 8 * kAttentionWarps);
     }
     if (longest == 0) return;
+    const bool whole = args.head_dim % kPack == 0 && packed_view_of(args.q).aligned && packed_view_of(args.k).aligned &&
+                       packed_view_of(args.v).aligned;
     const AttentionJob job{packed_view_of(args.q),
                            packed_view_of(args.k),
                            packed_view_of(args.v),
@@ -174,6 +177,7 @@ void CudaBackend::attention(const AttentionArgs& args) {
                            static_cast<int>(args.head_dim),
                            args.scale,
                            args.causal,
+                           whole,
                            bucket_edges_of(args.bias, args.heads)};
     // With few tiles smaller ones: a block's work is shorter, and there are more processors than blocks.
     const bool few = tiles * args.heads < 2 * device_->processors();
