@@ -6,12 +6,13 @@
 
 #include <dlfcn.h>
 
-#include <array>
 #include <cstdlib>
 #include <map>
 #include <mutex>
 #include <string>
 #include <tuple>
+#include <utility>
+#include <vector>
 
 #include "cuda/cublaslt_api.h"
 #include "cuda/status.h"
@@ -208,17 +209,16 @@ Api find_api(void* library) {
 }
 
 void* open_library() {
-    std::string tried;
     const char* wanted = std::getenv("LRENGINE_CUBLASLT");
-    const std::array<const char*, 3> names = {wanted, "libcublasLt.so.13", "libcublasLt.so.12"};
-    for (const char* name : names) {
-        if (name == nullptr || *name == '\0') continue;
-        if (void* library = dlopen(name, RTLD_NOW | RTLD_LOCAL)) return library;
+    std::vector<std::string> names{"libcublasLt.so.13", "libcublasLt.so.12"};
+    if (wanted != nullptr && *wanted != '\0') names = {wanted};
+    std::string tried;
+    for (const std::string& name : names) {
+        if (void* library = dlopen(name.c_str(), RTLD_NOW | RTLD_LOCAL)) return library;
         const char* reason = dlerror();
-        tried += std::string("; ") + name + ": " + (reason != nullptr ? reason : "not loaded");
+        tried += "; " + (reason != nullptr ? std::string(reason) : name + ": not loaded");
     }
-    fail(ErrorCode::kDevice,
-         "cuBLASLt was not found (LRENGINE_CUBLASLT may name the file; pip install nvidia-cublas brings one)" + tried);
+    fail(ErrorCode::kDevice, "cuBLASLt was not found; LRENGINE_CUBLASLT may name its file" + tried);
 }
 
 }  // namespace
