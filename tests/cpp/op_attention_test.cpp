@@ -24,6 +24,7 @@ struct Case {
     bool causal = false;
     TestBias bias = {};
     std::int64_t gap = 3;
+    DType key_type = activation_type();
 };
 
 struct Problem {
@@ -37,7 +38,7 @@ struct Problem {
           queries(c.queries),
           keys(c.keys),
           q(total(c.queries), c.heads.heads * c.heads.d, random, c.gap),
-          k(total(c.keys), c.heads.kv_heads * c.heads.d, random, c.gap == 3 ? 1 : c.gap),
+          k(total(c.keys), c.heads.kv_heads * c.heads.d, random, c.gap == 3 ? 1 : c.gap, c.key_type),
           v(total(c.keys), c.heads.kv_heads * c.heads.d, random, c.gap == 3 ? 4 : c.gap),
           out(total(c.queries), c.heads.heads * c.heads.d, c.gap),
           table(random.floats(32 * c.bias.heads, -2.0f, 2.0f)) {
@@ -104,8 +105,21 @@ OP_TEST(attention_over_aligned_rows) {
     for (const Heads heads : {Heads{2, 1, 64}, Heads{3, 3, 128}, Heads{1, 1, 256}}) {
         check_case({lengths, lengths, heads, heads.d == 128, {}, 8}, random);
     }
-    // Enough tiles for larger ones on a GPU.
-    check_case({{33, 20}, {33, 20}, {24, 24, 8}, false, {}, 8}, random);
+}
+
+// So many that a GPU takes larger tiles of queries.
+OP_TEST(attention_over_many_sequences) {
+    Random random(11);
+    std::vector<std::int64_t> lengths(70, 2);
+    lengths[3] = 37;
+    for (const std::int64_t d : {64, 128}) check_case({lengths, lengths, {4, 2, d}, d == 64, {}, 8}, random);
+}
+
+OP_TEST(attention_to_keys_of_another_type) {
+    Random random(12);
+    for (const DType type : activation_types()) {
+        for (const std::int64_t gap : {3, 8}) check_case({{9, 2}, {9, 2}, {2, 1, 16}, true, {}, gap, type}, random);
+    }
 }
 
 OP_TEST(attention_to_another_number_of_keys) {
