@@ -50,6 +50,7 @@ public:
     void token_log_prob(const TokenLogProbArgs& args) override;
 
     void normed_linear(const NormedLinearArgs& args) override;
+    void project_heads(const ProjectHeadsArgs& args) override;
 
     LaunchQueue& queue() { return queue_; }
 

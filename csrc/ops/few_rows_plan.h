@@ -34,10 +34,11 @@ constexpr std::size_t kMaxSharedBytes = 96 * 1024;
 
 struct Product {
     PackedView x;
-    MatrixView out, residual;  // residual.data is null when there is none
-    const void* weight;        // [outputs, cols], each row a multiple of 16 bytes
-    const float* scales;       // int8: [outputs]
-    const float* bias;         // or null
+    MatrixView out, residual;      // residual.data is null when there is none
+    const void* weight;            // [outputs, cols], each row a multiple of 16 bytes
+    const float* scales;           // int8: [outputs]
+    const float* bias;             // or null
+    const std::int32_t* out_rows;  // rows of out for rows of x, or null
     int rows, outputs, cols;
     int x_number;    // the same for products of the same x
     int first_tile;  // of its tiles among those of all products
@@ -61,6 +62,8 @@ struct Products {
     int groups, splits, stretch;
     FusedNorm norm;
 };
+
+static_assert(sizeof(Products) <= 4000, "a launch has 4 KB of parameters");
 
 struct FewRowsPlan {
     Products products;

@@ -99,7 +99,8 @@ bool fuse_norm(FewRowsPlan& plan, const NormArgs& norm) {
     Products& list = plan.products;
     const Product& first = list.items[0];
     for (int i = 0; i < list.count; ++i) {
-        if (list.items[i].x_number != 0) return false;
+        const Product& product = list.items[i];
+        if (product.x_number != 0 || product.out.data == norm.x.data) return false;
     }
     const bool same = first.x.matrix.data == norm.out.data && first.x.matrix.stride == norm.out.stride &&
                       first.rows == norm.x.rows && first.cols == norm.x.cols;

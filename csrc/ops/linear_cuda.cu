@@ -1,11 +1,13 @@
 // linear(): which product goes which way.
 //
-// M <= 16: linear_few_rows.cuh, all products of a call in one launch. SWCM, d = 768, bfloat16, at 4.3 TB/s: q, k and v
+// M <= 16: linear_few_rows.cuh, all products of a call in one launch; normed_linear() and project_heads() add the norm
+// before them and the rows of the cache after them. SWCM, d = 768, bfloat16, at 4.3 TB/s: q, k and v
 // 3.5 MB, 0.83 us; an output projection 1.2 MB, 0.28 us; a feed-forward half 4.7 MB, 1.1 us.
 // M > 16: the matrix library (linear_many_rows_cuda.cu). Weights whose rows are not whole 16-byte words: a kernel that
 // is only right.
 #include <algorithm>
 #include <array>
+#include <optional>
 #include <vector>
 
 #include "cuda/checks.h"
@@ -21,7 +23,9 @@ namespace {
 
 struct StoreOutputs {
     __device__ void take(const Product& product, int m, int n, float sum) const {
-        finish_output({product.scales, product.bias, product.residual, product.out, product.activation}, m, n, sum);
+        finish_output(
+            {product.scales, product.bias, product.residual, product.out, product.activation, product.out_rows}, m, n,
+            sum);
     }
     __device__ void end_tile(int) const {}
 };
@@ -103,6 +107,27 @@ Way way_of(const LinearArgs& args) {
     return args.x.rows <= kFewRows ? Way::kFewRows : Way::kManyRows;
 }
 
+// Products of few rows that fit in one launch, with the norm that they read if there is one.
+std::optional<FewRowsPlan> plan_together(const Device& device, const std::optional<NormArgs>& norm,
+                                         std::span<const LinearArgs> products) {
+    if (products.empty() || products.size() > kMaxProducts) return std::nullopt;
+    for (const LinearArgs& product : products) {
+        check_product(product);
+        const bool alike = product.weight.dtype == products.front().weight.dtype;
+        if (!alike || way_of(product) != Way::kFewRows) return std::nullopt;
+    }
+    FewRowsPlan plan = plan_few_rows(device, products, true);
+    if (norm) check_norm(*norm);
+    if (norm && !fuse_norm(plan, *norm)) return std::nullopt;
+    return plan;
+}
+
+void send_to_rows(Product& product, const Matrix& cache, const std::int32_t* rows) {
+    expect(has_shape(cache, cache.rows, product.outputs), "project_heads: cache and product differ in columns");
+    product.out = view_of(cache);
+    product.out_rows = rows;
+}
+
 }  // namespace
 
 void check_product(const LinearArgs& args) {
@@ -152,19 +177,27 @@ void CudaBackend::linear(std::span<const LinearArgs> products) {
     run_products(*device_, queue_, products, bytes == 0 ? nullptr : scratch(bytes));
 }
 
-// The norm in the product's launch, or before it.
 void CudaBackend::normed_linear(const NormedLinearArgs& args) {
-    const auto suits = [&](const LinearArgs& product) {
-        return way_of(product) == Way::kFewRows && product.weight.dtype == args.products.front().weight.dtype;
-    };
-    if (args.norm && !args.products.empty() && args.products.size() <= kMaxProducts &&
-        std::all_of(args.products.begin(), args.products.end(), suits)) {
-        for (const LinearArgs& product : args.products) check_product(product);
-        check_norm(*args.norm);
-        FewRowsPlan plan = plan_few_rows(*device_, args.products, true);
-        if (fuse_norm(plan, *args.norm)) return launch_plan(queue_, args.products.front().weight.dtype, plan);
-    }
-    Backend::normed_linear(args);
+    const std::optional<FewRowsPlan> plan = plan_together(*device_, args.norm, args.products);
+    if (!plan) return Backend::normed_linear(args);
+    launch_plan(queue_, args.products.front().weight.dtype, *plan);
+}
+
+// Keys and values that nothing changes on the way go from the product to the cache's rows.
+void CudaBackend::project_heads(const ProjectHeadsArgs& args) {
+    std::optional<FewRowsPlan> plan = plan_together(*device_, args.norm, args.products);
+    if (!plan || !args.key_cache || !args.cache_only) return Backend::project_heads(args);
+    const bool keys_change = args.key_norm || args.key_rope;
+    expect(args.products.size() == 3 && args.cache_rows != nullptr,
+           "project_heads: not q, k and v with rows of a cache");
+    if (!keys_change) send_to_rows(plan->products.items[1], args.key_cache, args.cache_rows);
+    send_to_rows(plan->products.items[2], args.value_cache, args.cache_rows);
+    launch_plan(queue_, args.products.front().weight.dtype, *plan);
+    if (args.query_norm) norm(*args.query_norm);
+    if (args.key_norm) norm(*args.key_norm);
+    if (args.query_rope) rope(*args.query_rope);
+    if (args.key_rope) rope(*args.key_rope);
+    if (keys_change) scatter_rows({args.products[1].out, args.key_cache, args.cache_rows});
 }
 
 }  // namespace lrengine::cuda

@@ -12,6 +12,7 @@ struct Epilogue {
     MatrixView residual;  // data null when there is none; may be the memory of out
     MatrixView out;
     Activation activation;
+    const std::int32_t* out_rows = nullptr;  // row m goes to this row of out; null: to row m
 };
 
 __device__ __forceinline__ void finish_output(const Epilogue& epilogue, std::int64_t m, std::int64_t n, float sum) {
@@ -19,7 +20,7 @@ __device__ __forceinline__ void finish_output(const Epilogue& epilogue, std::int
     if (epilogue.bias != nullptr) value += epilogue.bias[n];
     value = activate(epilogue.activation, value);
     if (epilogue.residual.data != nullptr) value += load(epilogue.residual, m, n);
-    store(epilogue.out, m, n, value);
+    store(epilogue.out, epilogue.out_rows != nullptr ? epilogue.out_rows[m] : m, n, value);
 }
 
 }  // namespace lrengine::cuda

@@ -127,3 +127,66 @@ OP_TEST(normed_linear_refuses_a_norm_of_another_width) {
     CHECK_ERROR(backend().normed_linear({.norm = norm, .products = std::span(&product, 1)}), ErrorCode::kInternal,
                 "norm: weight is not");
 }
+
+// Few rows and many, keys as they are or with a norm of each head's, outputs kept or left to the cache.
+OP_TEST(project_heads_puts_keys_and_values_into_rows_of_a_cache) {
+    Random random(6);
+    const TestIds rows{7, 0, 3, 20, 1, 2, 4, 5, 6, 8, 9, 10, 11, 12, 13, 14, 15, 16};
+    for (const std::int64_t count : {1, 3, 18}) {
+        for (const bool key_norm : {false, true}) {
+            for (const bool only : {false, true}) {
+                const TestMatrix x(count, 40, random, 3, DType::kFloat32), normed(count, 40);
+                const TestVector norm_weight(random.floats(40)), head_weight(random.floats(8));
+                const TestWeight weights[] = {{DType::kBFloat16, 24, 40, random},
+                                              {DType::kBFloat16, 16, 40, random},
+                                              {DType::kBFloat16, 16, 40, random}};
+                const TestMatrix query(count, 24), key(count, 16, 0), value(count, 16), keys(21, 16, 8),
+                    values(21, 16, 8), plain_key(count, 16, 0), plain_value(count, 16);
+                const auto product = [&](int i, const TestMatrix& out) {
+                    return LinearArgs{normed.view(), weights[i].view(), {}, {}, out.view()};
+                };
+                const NormArgs norm{x.view(), norm_weight.view(), {}, NormKind::kRmsNorm, 1e-5f, normed.view()};
+                const auto heads = [&](const TestMatrix& matrix) {
+                    const Matrix all = matrix.view();
+                    return Matrix{all.data, all.dtype, count * 2, 8, 8};
+                };
+                const auto head_norm = [&](const TestMatrix& matrix) {
+                    return NormArgs{heads(matrix), head_weight.view(), {}, NormKind::kRmsNorm, 1e-5f, heads(matrix)};
+                };
+                const std::array products{product(0, query), product(1, key), product(2, value)};
+                ProjectHeadsArgs args{.norm = norm,
+                                      .products = products,
+                                      .query_norm = {},
+                                      .key_norm = {},
+                                      .query_rope = {},
+                                      .key_rope = {},
+                                      .key_cache = keys.view(),
+                                      .value_cache = values.view(),
+                                      .cache_rows = rows.data(),
+                                      .cache_only = only};
+                if (key_norm) args.key_norm = head_norm(key);
+                backend().project_heads(args);
+                // The same in single steps.
+                backend().norm(norm);
+                const std::array plain{product(1, plain_key), product(2, plain_value)};
+                backend().linear(plain);
+                if (key_norm) backend().norm(head_norm(plain_key));
+                const double tolerance = 1e-5 + 8 * rounding(normed.dtype());
+                for (std::int64_t m = 0; m < 21; ++m) {
+                    std::int64_t source = -1;
+                    for (std::int64_t i = 0; i < count; ++i) source = rows[i] == m ? i : source;
+                    for (std::int64_t c = 0; c < 16; ++c) {
+                        if (source < 0) {
+                            REQUIRE(std::isnan(keys.at(m, c)) && std::isnan(values.at(m, c)));
+                        } else {
+                            REQUIRE(is_close(keys.at(m, c), plain_key.at(source, c), tolerance));
+                            REQUIRE(is_close(values.at(m, c), plain_value.at(source, c), tolerance));
+                        }
+                    }
+                }
+                CHECK(query.is_written_exactly());
+                CHECK(only || (key.is_written_exactly() && value.is_written_exactly()));
+            }
+        }
+    }
+}
