@@ -22,6 +22,8 @@ namespace lrengine::cuda {
 namespace {
 
 struct StoreOutputs {
+    static constexpr bool kTakesNorm = true;
+
     __device__ void take(const Product& product, int m, int n, float sum) const {
         finish_output(
             {product.scales, product.bias, product.residual, product.out, product.activation, product.out_rows}, m, n,

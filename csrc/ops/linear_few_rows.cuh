@@ -110,7 +110,7 @@ struct TileRange {
 };
 
 // One block's part of the products. sink.take(product, m, n, sum) is called once for every element of its tiles, by any
-// thread; sink.end_tile(tile), by all threads after each tile.
+// thread; sink.end_tile(tile), by all threads after each tile. Sink::kTakesNorm: the products may have a norm.
 template <DType kType, int kRows, typename Sink>
 class Multiplier {
 public:
@@ -170,7 +170,7 @@ private:
         }
     }
 
-    __device__ bool fuses_norm() const { return list_.norm.x.matrix.data != nullptr; }
+    __device__ bool fuses_norm() const { return Sink::kTakesNorm && list_.norm.x.matrix.data != nullptr; }
 
     __device__ __forceinline__ int first_output(const Product& product, int tile, int group) const {
         return ((tile - product.first_tile) * list_.groups + group) * kOutputs;

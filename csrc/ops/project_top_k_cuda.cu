@@ -29,6 +29,8 @@ constexpr std::int64_t kLogitBytes = 64 << 20;
 template <int kRows>
 class Chooser {
 public:
+    static constexpr bool kTakesNorm = false;
+
     __device__ Chooser(const Product& product, int k, int first_id, float* logits)
         : product_(product), k_(k), first_id_(first_id), logits_(logits) {
         for (ExpSum& sum : sums_) sum = ExpSum::of_nothing();
