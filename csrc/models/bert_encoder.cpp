@@ -36,11 +36,10 @@ BertLayer load_layer(const EncoderConfig& config, const AttentionShape& shape, W
 
 }  // namespace
 
-void BertEmbeddings::run(Backend& backend, const std::int32_t* ids, const std::int32_t* positions,
-                         const Matrix& out) const {
+void BertEmbeddings::add_up(Backend& backend, const std::int32_t* ids, const std::int32_t* positions,
+                            const Matrix& out) const {
     backend.embedding(
         {.ids = ids, .positions = positions, .word = word, .position = position, .type = type, .out = out});
-    normalize(backend, out, norm, out);
 }
 
 BertEncoder::BertEncoder(const EncoderConfig& config, WeightLoader& loader)
@@ -48,19 +47,25 @@ BertEncoder::BertEncoder(const EncoderConfig& config, WeightLoader& loader)
     for (std::int64_t i = 0; i < config.layers; ++i) layers_.push_back(load_layer(config, shape_, loader, i));
 }
 
+Matrix BertEncoder::make_state(const Workspace& work, std::int64_t rows) const {
+    return work.matrix(rows, config().width);
+}
+
 void BertEncoder::embed(const Workspace& work, const std::int32_t* ids, const std::int32_t* positions,
                         const Matrix& out) const {
-    embeddings_.run(work.backend, ids, positions, out);
+    const Matrix sum = work.residual(out.rows, out.cols);
+    embeddings_.add_up(work.backend, ids, positions, sum);
+    normalize(work.backend, sum, embeddings_.norm, out);
 }
 
 void BertEncoder::run_layer(const Workspace& work, std::int64_t layer, const Matrix& x, const Packing& sequences,
                             const Matrix& out) const {
     const BertLayer& weights = layers_[static_cast<std::size_t>(layer)];
-    const Matrix hidden = work.residual(x.rows, x.cols);
-    attend_within(work, x, weights.attention, shape_, sequences, {}, x, hidden);
-    normalize(work.backend, hidden, weights.attention_norm, hidden);
-    feed_forward(work, hidden, weights.ffn, hidden, out);
-    normalize(work.backend, out, weights.output_norm, out);
+    const Matrix sum = work.residual(x.rows, x.cols), hidden = work.matrix(x.rows, x.cols);
+    attend_within(work, x, weights.attention, shape_, sequences, {}, x, sum);
+    normalize(work.backend, sum, weights.attention_norm, hidden);
+    feed_forward(work, hidden, weights.ffn, hidden, sum);
+    normalize(work.backend, sum, weights.output_norm, out);
 }
 
 }  // namespace lrengine

@@ -15,7 +15,8 @@ struct BertEmbeddings {
     Vector type;      // [D]
     NormWeights norm;
 
-    void run(Backend& backend, const std::int32_t* ids, const std::int32_t* positions, const Matrix& out) const;
+    // The sum before the norm.
+    void add_up(Backend& backend, const std::int32_t* ids, const std::int32_t* positions, const Matrix& out) const;
 };
 
 // h = LN(x + attention(x)); out = LN(h + ffn(h)).
@@ -38,6 +39,7 @@ public:
     const AttentionShape& attention_shape() const { return shape_; }
 
 private:
+    Matrix make_state(const Workspace& work, std::int64_t rows) const override;
     void embed(const Workspace& work, const std::int32_t* ids, const std::int32_t* positions,
                const Matrix& out) const override;
     void run_layer(const Workspace& work, std::int64_t layer, const Matrix& x, const Packing& sequences,

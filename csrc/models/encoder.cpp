@@ -11,7 +11,7 @@ std::vector<Matrix> Encoder::run(const Workspace& work, std::span<const TokenSpa
                                  KeepStates keep) const {
     std::vector<Matrix> states;
     const std::int64_t kept = keep == KeepStates::kAll ? config_.layers : 1;
-    for (std::int64_t i = 0; i < kept; ++i) states.push_back(work.residual(rows.rows(), config_.width));
+    for (std::int64_t i = 0; i < kept; ++i) states.push_back(make_state(work, rows.rows()));
     if (rows.rows() == 0) return states;
 
     const ArenaScope scope(work.arena);
@@ -39,6 +39,10 @@ void Encoder::append_positions(TokenSpan source, std::vector<std::int32_t>& posi
         const bool pad = first > 0 && id == config_.pad_id;
         positions.push_back(pad ? id : next++);
     }
+}
+
+Matrix Encoder::make_state(const Workspace& work, std::int64_t rows) const {
+    return work.residual(rows, config_.width);
 }
 
 void Encoder::finish(const Workspace&, const Matrix&) const {}

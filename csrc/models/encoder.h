@@ -36,6 +36,8 @@ protected:
     void append_positions(TokenSpan source, std::vector<std::int32_t>& positions) const;
 
 private:
+    // A layer's state, [rows, D]: in the residual stream's type unless every state is the output of a norm.
+    virtual Matrix make_state(const Workspace& work, std::int64_t rows) const;
     // Writes the embedding of the packed ids. positions: [M].
     virtual void embed(const Workspace& work, const std::int32_t* ids, const std::int32_t* positions,
                        const Matrix& out) const = 0;

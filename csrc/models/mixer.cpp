@@ -92,7 +92,7 @@ Matrix Mixer::token_logits(const Workspace& work, std::span<const Matrix> states
     const Matrix& last = states.back();
     const Matrix logits = work.floats(last.rows, layers_);
     const ArenaScope scope(work.arena);
-    const Matrix z = work.matrix(last.rows, last.cols), x = work.residual(last.rows, last.cols);
+    const Matrix z = work.residual(last.rows, last.cols), x = work.residual(last.rows, last.cols);
     work.backend.mixer_attention({.states = states.data(),
                                   .layers = layers_,
                                   .key = attention_.key,

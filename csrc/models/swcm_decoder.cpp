@@ -1,5 +1,7 @@
 #include "models/swcm_decoder.h"
 
+#include <utility>
+
 #include "models/swcm_weights.h"
 
 namespace lrengine {
@@ -86,13 +88,13 @@ void SwcmDecoder::embed(const Workspace& work, const std::int32_t* tokens, const
                         const Matrix& x) const {
     BertEmbeddings embeddings = encoder_.embeddings();
     embeddings.position = target_positions_;
-    embeddings.run(work.backend, tokens, positions, x);
+    embeddings.add_up(work.backend, tokens, positions, x);
 }
 
 void SwcmDecoder::run(const Workspace& work, const DecoderPass& pass, const Matrix& x) const {
     const ArenaScope scope(work.arena);
-    const Matrix normed = work.residual(x.rows, x.cols);
-    Stream stream{x, normed, nullptr};
+    Stream stream{x, work.matrix(x.rows, x.cols), &encoder_.embeddings().norm};
+    if (norm_style_ == NormStyle::kPublished) normalize(work.backend, x, *std::exchange(stream.pending, nullptr), x);
     for (std::size_t i = 0; i < layers_.size(); ++i) {
         if (norm_style_ == NormStyle::kPost) {
             run_post(work, pass, i, stream);
@@ -112,11 +114,7 @@ void SwcmDecoder::run_post(const Workspace& work, const DecoderPass& pass, std::
     const SwcmLayer& weights = layers_[layer];
     const NormWeights* norm = weights.norms.data();
     const Matrix &x = stream.x, &h = stream.normed;
-    if (stream.pending != nullptr) {
-        self_attention(work, pass, layer, norm_of(x, *stream.pending, h), h, h, x);
-    } else {
-        self_attention(work, pass, layer, {}, x, x, x);
-    }
+    self_attention(work, pass, layer, norm_of(x, *stream.pending, h), h, h, x);
     if (weights.custom) feed_forward(work, norm_of(x, *norm++, h), h, weights.ffn1, h, x);
     cross_attention(work, pass, layer, norm_of(x, *norm++, h), h, h, x);
     feed_forward(work, norm_of(x, *norm++, h), h, weights.ffn, h, x);

@@ -42,12 +42,13 @@ private:
     void project_sources(const Workspace& work, std::span<const TokenSpan> sources, const PackedRows& rows,
                          const KvCache& cross) const;
     void embed(const Workspace& work, const std::int32_t* tokens, const std::int32_t* positions, const Matrix& x) const;
-    // The residual stream between layers: x, and where it goes normalised. `pending`: the norm that x still needs.
+    // The residual stream between layers: x, and where it goes normalised. `pending`: the norm that x still needs, the
+    // embeddings' at first; null in the published style, whose layers begin with norms of their own.
     struct Stream {
         Matrix x, normed;
         const NormWeights* pending;
     };
-    // All layers, in place.
+    // All layers, in place, from embeddings that are not normalised yet.
     void run(const Workspace& work, const DecoderPass& pass, const Matrix& x) const;
     void run_post(const Workspace& work, const DecoderPass& pass, std::size_t layer, Stream& stream) const;
     void run_published_custom(const Workspace& work, const DecoderPass& pass, std::size_t layer, Stream& stream) const;
