@@ -1,13 +1,14 @@
 #include "cuda/cuda_backend.h"
 
 #include <cstring>
+#include <utility>
 
 namespace lrengine::cuda {
 
 namespace {
 
 // Ids, tables and results of a step fit; weights do not and are copied without this stop.
-constexpr std::size_t kStagingBytes = std::size_t{256} << 10;
+constexpr std::size_t kStagingBytes = Device::kStagingBytes;
 
 }  // namespace
 
@@ -15,13 +16,9 @@ CudaBackend::CudaBackend(std::shared_ptr<Device> device, DType activations)
     : device_(std::move(device)), activations_(activations) {
     device_->use();
     queue_.overlap = device_->overlaps_launches();
-    check(cudaStreamCreateWithFlags(&queue_.stream, cudaStreamNonBlocking), "stream");
-    void* staging = nullptr;
-    if (const cudaError_t status = cudaMallocHost(&staging, kStagingBytes); status != cudaSuccess) {
-        cudaStreamDestroy(queue_.stream);
-        fail_with(status, "page-locked memory");
-    }
-    staging_ = static_cast<char*>(staging);
+    const Device::Lane lane = device_->take_lane();
+    queue_.stream = lane.stream;
+    staging_ = lane.staging;
 }
 
 CudaBackend::~CudaBackend() {
@@ -29,11 +26,15 @@ CudaBackend::~CudaBackend() {
     const bool idle = cudaStreamSynchronize(queue_.stream) == cudaSuccess;
     forget();
     if (scratch_ != nullptr) device_->deallocate(scratch_, idle);
-    cudaFreeHost(staging_);
-    cudaStreamDestroy(queue_.stream);
+    device_->give_back({queue_.stream, staging_}, idle);
 }
 
-std::shared_ptr<Backend> CudaBackend::fork() { return std::make_shared<CudaBackend>(device_, activations_); }
+// Waits for the weights that are still being copied: the new stream has no order with this one.
+std::shared_ptr<Backend> CudaBackend::fork() {
+    auto session = std::make_shared<CudaBackend>(device_, activations_);
+    check(cudaStreamSynchronize(queue_.stream), "waiting for the weights");
+    return session;
+}
 
 // int8 says nothing about activations; bfloat16 has float32's range.
 void CudaBackend::expect_weights(DType dtype) { activations_ = dtype == DType::kInt8 ? DType::kBFloat16 : dtype; }
@@ -86,13 +87,13 @@ void CudaBackend::copy_to_host(void* destination, const void* source, std::size_
 void* CudaBackend::scratch(std::size_t bytes) {
     if (bytes > scratch_bytes_) {
         if (recording_) fail(ErrorCode::kInternal, "an op grew its scratch memory while it was being recorded");
-        void* larger = device_->allocate(bytes);
         if (scratch_ != nullptr) {
             synchronize();
             forget();  // recorded ops name the old memory
-            device_->deallocate(scratch_, true);
+            device_->deallocate(std::exchange(scratch_, nullptr), true);
+            scratch_bytes_ = 0;
         }
-        scratch_ = larger;
+        scratch_ = device_->allocate(bytes);
         scratch_bytes_ = bytes;
     }
     return scratch_;
@@ -102,9 +103,9 @@ void CudaBackend::repeat(std::uint64_t key, const std::function<void()>& ops) {
     device_->use();
     Repetition& repetition = repetitions_[key];
     if (!repetition.met) {
-        repetition.met = true;
         const std::int64_t before = queue_.launches;
-        ops();  // may forget(): `repetition` is not looked at again
+        ops();                  // may forget() what was recorded before
+        repetition.met = true;  // not before: had `ops` run out of memory, some would not be there
         device_->count_launches(queue_.launches - before);
         return;
     }

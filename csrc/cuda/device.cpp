@@ -9,6 +9,7 @@ namespace lrengine::cuda {
 namespace {
 
 constexpr int kLeastCapability = 80;  // bfloat16 arithmetic and asynchronous copies
+constexpr const char* kUseCpu = "use device \"cpu\"";
 
 std::string version(int number) { return std::to_string(number / 1000) + "." + std::to_string(number % 1000 / 10); }
 
@@ -22,12 +23,13 @@ void check_driver() {
     int driver = 0, runtime = 0;
     if (cudaDriverGetVersion(&driver) != cudaSuccess || driver == 0) {
         cudaGetLastError();
-        fail(ErrorCode::kDevice, "no CUDA driver was found on this machine");
+        fail(ErrorCode::kDevice,
+             std::string("no CUDA driver was found on this machine; install NVIDIA's, or ") + kUseCpu);
     }
     check(cudaRuntimeGetVersion(&runtime), "CUDA runtime");
     if (driver / 1000 < runtime / 1000) {
         fail(ErrorCode::kDevice, "the CUDA driver is for CUDA " + version(driver) + ", but this build needs " +
-                                     version(runtime / 1000 * 1000) + " or later");
+                                     version(runtime / 1000 * 1000) + " or later; update the driver, or " + kUseCpu);
     }
 }
 
@@ -47,16 +49,22 @@ int device_count() {
 Device::Device(int index) : index_(index) {
     check_driver();
     const int count = device_count();
-    if (count == 0) fail(ErrorCode::kDevice, "the CUDA driver finds no device");
+    if (count == 0) {
+        fail(ErrorCode::kDevice, std::string("the CUDA driver finds no device; look at nvidia-smi, at "
+                                             "CUDA_VISIBLE_DEVICES and at what a container is given, or ") +
+                                     kUseCpu);
+    }
     if (index < 0 || index >= count) {
-        fail(ErrorCode::kDevice, name() + ": there are " + std::to_string(count) + " CUDA devices, counted from 0");
+        fail(ErrorCode::kDevice,
+             name() + " does not exist; the CUDA devices here are cuda:0 to cuda:" + std::to_string(count - 1));
     }
     use();
     capability_ =
         10 * attribute(cudaDevAttrComputeCapabilityMajor, index) + attribute(cudaDevAttrComputeCapabilityMinor, index);
     if (capability_ < kLeastCapability) {
         fail(ErrorCode::kDevice, name() + ": compute capability " + std::to_string(capability_ / 10) + "." +
-                                     std::to_string(capability_ % 10) + ", but 8.0 or later is needed");
+                                     std::to_string(capability_ % 10) +
+                                     ", but 8.0 or later is needed; choose another device, or " + kUseCpu);
     }
     processors_ = attribute(cudaDevAttrMultiProcessorCount, index);
     shared_ = static_cast<std::size_t>(attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin, index));
@@ -66,7 +74,9 @@ Device::Device(int index) : index_(index) {
 }
 
 Device::~Device() {
-    if (cudaSetDevice(index_) == cudaSuccess) drop_spare_memory();
+    cudaSetDevice(index_);
+    drop_spare_memory();
+    for (const Lane& lane : spare_lanes_) destroy(lane);
 }
 
 std::string Device::name() const { return "cuda:" + std::to_string(index_); }
@@ -80,8 +90,8 @@ void* Device::allocate(std::size_t bytes) {
     const std::lock_guard lock(mutex_);
     if (const auto spare = spare_.find(size); spare != spare_.end()) {
         void* memory = spare->second;
-        spare_.erase(spare);
         sizes_[memory] = size;
+        spare_.erase(spare);
         return memory;
     }
     void* memory = nullptr;
@@ -91,7 +101,7 @@ void* Device::allocate(std::size_t bytes) {
         drop_spare_memory();
         status = cudaMalloc(&memory, size);
     }
-    check(status, "device memory");
+    if (status != cudaSuccess) fail_with(status, "device memory, " + std::to_string(size) + " bytes more");
     try {
         sizes_[memory] = size;
     } catch (...) {
@@ -115,6 +125,43 @@ void Device::deallocate(void* memory, bool keep) noexcept {
         }
     }
     cudaFree(memory);
+}
+
+Device::Lane Device::take_lane() {
+    {
+        const std::lock_guard lock(mutex_);
+        if (!spare_lanes_.empty()) {
+            const Lane lane = spare_lanes_.back();
+            spare_lanes_.pop_back();
+            return lane;
+        }
+    }
+    Lane lane;
+    check(cudaStreamCreateWithFlags(&lane.stream, cudaStreamNonBlocking), "stream");
+    void* staging = nullptr;
+    if (const cudaError_t status = cudaMallocHost(&staging, kStagingBytes); status != cudaSuccess) {
+        destroy(lane);
+        fail_with(status, "page-locked memory");
+    }
+    lane.staging = static_cast<char*>(staging);
+    return lane;
+}
+
+void Device::give_back(Lane lane, bool keep) noexcept {
+    if (keep) {
+        try {
+            const std::lock_guard lock(mutex_);
+            spare_lanes_.push_back(lane);
+            return;
+        } catch (...) {
+        }
+    }
+    destroy(lane);
+}
+
+void Device::destroy(Lane lane) noexcept {
+    if (lane.staging != nullptr) cudaFreeHost(lane.staging);
+    cudaStreamDestroy(lane.stream);
 }
 
 void Device::drop_spare_memory() noexcept {

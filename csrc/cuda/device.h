@@ -9,6 +9,7 @@
 #include <mutex>
 #include <string>
 #include <unordered_map>
+#include <vector>
 
 #include "cuda/matmul_library.h"
 #include "cuda/status.h"
@@ -36,6 +37,18 @@ public:
 
     MatmulLibrary& matmul() { return *matmul_; }
 
+    // What a session works with: a stream, and page-locked host memory that its small copies go through.
+    struct Lane {
+        cudaStream_t stream = nullptr;
+        char* staging = nullptr;
+    };
+    static constexpr std::size_t kStagingBytes = std::size_t{256} << 10;
+
+    // Thread-safe; the calling thread uses this device. Throws Error(kOutOfMemory | kDevice). A lane that is kept
+    // serves a later session: page-locking stops the device, and what libraries hold for a stream stays with it.
+    Lane take_lane();
+    void give_back(Lane lane, bool keep) noexcept;
+
     // Kernels started by repeated steps, for what a benchmark prints.
     void count_launches(std::int64_t kernels) { launches_ += kernels; }
     std::int64_t launches() const { return launches_; }
@@ -50,6 +63,7 @@ private:
     static constexpr std::size_t kLargeBlock = std::size_t{2} << 20;  // the driver's own unit
 
     void drop_spare_memory() noexcept;
+    static void destroy(Lane lane) noexcept;
 
     int index_;
     int processors_ = 0;
@@ -62,6 +76,7 @@ private:
     std::mutex mutex_;
     std::unordered_map<void*, std::size_t> sizes_;  // in use
     std::multimap<std::size_t, void*> spare_;       // by size
+    std::vector<Lane> spare_lanes_;
 };
 
 }  // namespace lrengine::cuda
