@@ -4,6 +4,7 @@
 #include <functional>
 #include <memory>
 #include <set>
+#include <thread>
 #include <vector>
 
 #include "include/cuda_runtime_api.h"
@@ -36,6 +37,7 @@ namespace emulation {
 struct Capture {
     cudaStream_t origin = nullptr;
     cudaStreamCaptureMode mode = cudaStreamCaptureModeGlobal;
+    std::thread::id thread = std::this_thread::get_id();  // that began it
     bool valid = true;
     std::set<cudaStream_t> unjoined;
     CUgraph_st graph;

@@ -74,6 +74,10 @@ cudaError_t refuse_in_capture(cudaError_t error) {
     bool refused = false;
     const auto refuse = [&](CUstream_st& stream) {
         if (stream.capture == nullptr || stream.capture->mode == cudaStreamCaptureModeRelaxed) return;
+        // What a call would break by waiting (not by a dependency), a thread may do while others capture.
+        const bool of_other_thread = stream.capture->mode == cudaStreamCaptureModeThreadLocal &&
+                                     stream.capture->thread != std::this_thread::get_id();
+        if (of_other_thread && error == cudaErrorStreamCaptureUnsupported) return;
         stream.capture->valid = false;
         refused = true;
     };
