@@ -29,7 +29,10 @@ std::string last_error() {
 template <typename Function>
 Function find(void* library, const std::string& path, const char* name) {
     auto function = reinterpret_cast<Function>(dlsym(library, name));
-    if (function == nullptr) fail(ErrorCode::kDevice, path + " is not a backend of lrengine: it has no " + name);
+    if (function == nullptr) {
+        fail(ErrorCode::kDevice, path + " is not a backend of lrengine: it has no " + name +
+                                     "; let LRENGINE_CUDA_LIBRARY name one, or unset it");
+    }
     return function;
 }
 
@@ -37,10 +40,15 @@ Function find(void* library, const std::string& path, const char* name) {
 void* load(const std::string& path) {
     // Without a slash the dynamic loader would look in its own directories instead.
     if (path.find('/') != std::string::npos && !std::filesystem::exists(path)) {
-        fail(ErrorCode::kDevice, "this build has no CUDA backend (" + path + " does not exist)");
+        fail(ErrorCode::kDevice, "this build has no CUDA backend (" + path +
+                                     " does not exist); build lrengine where nvcc is, let LRENGINE_CUDA_LIBRARY name " +
+                                     "the file, or use device \"cpu\"");
     }
     void* library = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
-    if (library == nullptr) fail(ErrorCode::kDevice, "the CUDA backend cannot be loaded: " + last_error());
+    if (library == nullptr) {
+        fail(ErrorCode::kDevice,
+             "the CUDA backend cannot be loaded: " + last_error() + "; build lrengine anew, or use device \"cpu\"");
+    }
     return library;
 }
 
@@ -52,7 +60,8 @@ std::unique_ptr<Backend> open_cuda(const std::string& device) {
     const int found = find<int (*)()>(library, path, "lrengine_cuda_interface")();
     if (found != kBackendInterface) {
         fail(ErrorCode::kDevice, path + " was built for another version of lrengine: its interface is " +
-                                     std::to_string(found) + ", expected " + std::to_string(kBackendInterface));
+                                     std::to_string(found) + ", expected " + std::to_string(kBackendInterface) +
+                                     "; install both from one build");
     }
     return std::unique_ptr<Backend>(
         find<Backend* (*)(const char*)>(library, path, "lrengine_cuda_open")(device.c_str()));
