@@ -12,12 +12,12 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 ENGINE_SOURCES := $(shell find csrc -type f 2>/dev/null) setup.py pyproject.toml
 FORMATTED      := $(shell find csrc tests benchmarks -name '*.cpp' -o -name '*.h' -o -name '*.hpp' -o -name '*.cu' -o -name '*.cuh')
 
-.PHONY: demo test build lint test-cpp test-python test-transformers-4 test-wheel format clean
+.PHONY: demo test build lint test-cpp test-cuda cuda-targets test-python test-transformers-4 test-wheel format clean
 
 demo: $(VENV)/.built
 	$(BIN)/lrengine demo --out demo
 
-test: lint test-cpp test-python test-transformers-4 test-wheel
+test: lint test-cpp test-python test-cuda test-transformers-4 test-wheel
 
 build: $(VENV)/.built
 
@@ -51,6 +51,23 @@ test-cpp: $(VENV)/.test-ready
 
 test-python: $(VENV)/.built $(VENV)/.test-ready
 	$(BIN)/python -m pytest -q tests
+
+# The engine on CUDA, with the kernels that test-cpp built for the CPU.
+test-cuda: export LRENGINE_CUDA_LIBRARY := $(CURDIR)/$(BUILD)/liblrengine_cuda_emulated.so
+test-cuda: export LRENGINE_EMULATION_FAULT := throw
+test-cuda: export LRENGINE_REQUIRE_CUDA := 1
+test-cuda: test-cpp $(VENV)/.built
+	$(BIN)/python -m pytest -q tests/python/test_engine_cuda.py
+
+# Every kernel for every supported GPU, warnings being errors: ten minutes of two cores, so CI runs it and `make test` does
+# not. Skipped, with a word, where there is no nvcc.
+cuda-targets: $(VENV)/.test-ready
+	@if command -v nvcc > /dev/null; then \
+	    cmake -S csrc -B build/cuda -GNinja -DLRENGINE_CUDA=ON -DLRENGINE_WERROR=ON \
+	        -DLRENGINE_CUDA_ARCHITECTURES="80-real;86-real;87-real;89-real;90-real;100" \
+	        -DPython_EXECUTABLE=$(CURDIR)/$(BIN)/python && \
+	    cmake --build build/cuda -j $(JOBS) --target lrengine_cuda; \
+	else echo "nvcc was not found: the CUDA kernels are not compiled for GPUs here"; fi
 
 # Whatever stands on transformers again, with its other supported line laid over the environment: models, training, data,
 # converters, evaluation. Left out for time: the demo (it is made of the same calls, and `make demo` installs the pinned

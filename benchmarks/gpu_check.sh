@@ -74,14 +74,15 @@ build() {
 }
 
 op_tests() {
-    LRENGINE_TEST_DEVICE=cuda ctest --test-dir "$work/build" --output-on-failure -j 4 -L cuda
+    ctest --test-dir "$work/build" --output-on-failure -j 4 -L cuda
 }
 
-# $1: memcheck or racecheck. Racecheck is slow: the ops with shared memory only.
+# $1: memcheck or racecheck; the tests of one activation type, whose names hold "float32".
 sanitize() {
     local test
-    for test in "$work"/build/op_*_cuda; do
-        LRENGINE_TEST_DEVICE=cuda LRENGINE_TEST_SIZES=small compute-sanitizer --tool "$1" --error-exitcode 9 "$test" || return 1
+    for test in "$work"/build/op_*_test; do
+        LRENGINE_TEST_DEVICE=cuda LRENGINE_CUDA_LIBRARY="$work/package/lrengine/liblrengine_cuda.so" \
+            compute-sanitizer --tool "$1" --error-exitcode 9 "$test" float32 || return 1
     done
 }
 
@@ -97,8 +98,8 @@ step device 20 nvidia-smi
 step build 240 bash -c build || exit 1
 step op_tests 120 bash -c op_tests
 step parity 240 bash -c parity
-step triton_tests 150 "$python" -m pytest -q --timeout 140 -p no:cacheprovider tests/python/test_kernels_layer_mix.py \
-    tests/python/test_kernels_transformer_mix.py
+step triton_tests 200 env TRITON_INTERPRET=0 "$python" -m pytest -q --timeout 180 -p no:cacheprovider \
+    tests/python/test_kernels_{layer_mix,transformer_mix,tied_linear,linear_cross_entropy,mix_mapper,models}.py
 step memcheck 90 bash -c "sanitize memcheck"
 step racecheck 90 bash -c "sanitize racecheck"
 for workload in swcm swcm-tied fusion; do
@@ -107,6 +108,6 @@ for workload in swcm swcm-tied fusion; do
     step "decode-$workload" 180 "$python" benchmarks/gpu_decode.py "$work/models" --workload $workload \
         --batches $batches --json "$out/decode-$workload.json"
 done
-step layer_mix 120 "$python" benchmarks/gpu/layer_mix.py --json "$out/layer_mix.json"
-step linear_cross_entropy 60 "$python" benchmarks/gpu/linear_cross_entropy.py --json "$out/linear_cross_entropy.json"
+step layer_mix 120 "$python" benchmarks/gpu/layer_mix.py --json "$out/layer_mix.json" --seconds 100
+step linear_cross_entropy 60 "$python" benchmarks/gpu/linear_cross_entropy.py --json "$out/linear_cross_entropy.json" --seconds 45
 cat "$out/summary.json"

@@ -18,7 +18,8 @@ from tiny import random_sources, save, tiny_classifier, tiny_fusion, tiny_swcm
 from transformers import PreTrainedModel
 
 import lrengine
-from lrengine import Engine, LrengineError
+from lrengine import Engine
+from lrengine.errors import LrengineError
 
 LIBRARY = os.environ.get("LRENGINE_CUDA_LIBRARY") or str(
     Path(lrengine.__file__).with_name("liblrengine_cuda.so")  # beside the module, where a build with CUDA puts it
@@ -36,7 +37,7 @@ MODELS: dict[str, Callable[[], PreTrainedModel]] = {
     "xlmr-qwen3": lambda: tiny_fusion("xlm-roberta", "qwen3", mixer="global", mapper="mlp"),
     "m2m-llama3": lambda: tiny_fusion("m2m_100", "llama3", mixer="last"),
 }
-SOURCES = random_sources([9, 1, 33], seed=4)
+SOURCES = random_sources([9, 1, 19], seed=4)  # with emulation in mind: a token takes it 0.1 s
 PROMPTS = [[7, 8, 9], [], [11]]
 
 
@@ -50,7 +51,7 @@ class Both:
 
     def generate(self, **options: Any) -> tuple[list[Any], list[Any]]:
         answers = [
-            engine.generate(SOURCES, prompts=self.prompts, **{"max_new_tokens": 6, **options})
+            engine.generate(SOURCES, prompts=self.prompts, **{"max_new_tokens": 4, **options})
             for engine in (self.cuda, self.cpu)
         ]
         flat = [[row for rows in answer for row in (rows if isinstance(rows, list) else [rows])] for answer in answers]
@@ -78,7 +79,7 @@ def test_greedy_tokens_are_the_cpus(both: Both) -> None:
 
 
 def test_beams_are_the_cpus(both: Both) -> None:
-    both.check(num_beams=3, num_return_sequences=2, length_penalty=0.7, max_new_tokens=5)
+    both.check(num_beams=3, num_return_sequences=2, length_penalty=0.7)
 
 
 def test_options_that_look_at_whole_rows_of_logits(both: Both) -> None:
@@ -86,7 +87,7 @@ def test_options_that_look_at_whole_rows_of_logits(both: Both) -> None:
 
 
 def test_samples_of_one_seed_are_the_cpus(both: Both) -> None:
-    both.check(do_sample=True, seed=5, temperature=0.8, top_k=40, top_p=0.9, num_return_sequences=2, max_new_tokens=4)
+    both.check(do_sample=True, seed=5, temperature=0.8, top_k=40, top_p=0.9, num_return_sequences=2, max_new_tokens=3)
 
 
 def test_scores_of_targets_are_the_cpus(both: Both) -> None:
@@ -106,9 +107,9 @@ def test_states_are_the_cpus(both: Both) -> None:
 
 def test_many_rows_and_many_sources(both: Both) -> None:
     """More rows than the kernels of few rows take, in the step and in the encoder."""
-    sources = random_sources([3] * 19, seed=6)
-    prompts = None if both.prompts is None else [[5]] * 19
-    found, expected = (engine.generate(sources, prompts=prompts, max_new_tokens=3) for engine in (both.cuda, both.cpu))
+    sources = random_sources([2] * 17, seed=6)
+    prompts = None if both.prompts is None else [[5]] * 17
+    found, expected = (engine.generate(sources, prompts=prompts, max_new_tokens=2) for engine in (both.cuda, both.cpu))
     assert [row.tokens for row in found] == [row.tokens for row in expected]
 
 
@@ -133,11 +134,12 @@ def test_classes_are_the_cpus(tmp_path: Path, mixer: str) -> None:
 def test_narrow_types_stay_close(tmp_path: Path, name: str, dtype: str, tolerance: float) -> None:
     """The CPU computes in float32 from the same narrow weights; 16-bit activations come on top here."""
     both = Both(save(MODELS[name](), tmp_path), dtype=dtype)
-    targets = random_sources([4, 7, 1], seed=9, vocabulary=270)
-    found, expected = (engine.score(SOURCES, targets, prompts=both.prompts) for engine in (both.cuda, both.cpu))
-    for ours, theirs in zip(found, expected, strict=True):
-        np.testing.assert_allclose(ours.token_logprobs, theirs.token_logprobs, atol=tolerance)
-    assert all(row.tokens for row in both.generate(num_beams=2)[0])
+    sources, targets = SOURCES[:1], random_sources([4], seed=9, vocabulary=270)
+    prompts = both.prompts and both.prompts[:1]
+    found, expected = (engine.score(sources, targets, prompts=prompts)[0] for engine in (both.cuda, both.cpu))
+    np.testing.assert_allclose(found.token_logprobs, expected.token_logprobs, atol=tolerance)
+    (row,) = both.cuda.generate(sources, prompts=prompts, max_new_tokens=2, min_new_tokens=2)
+    assert len(row.tokens) == 2
 
 
 def test_large_activations_do_not_overflow_float16(tmp_path: Path) -> None:
@@ -157,7 +159,7 @@ def test_large_activations_do_not_overflow_float16(tmp_path: Path) -> None:
 
 def test_two_streams_of_one_engine_take_turns(tmp_path: Path) -> None:
     engine = Engine.load(save(tiny_swcm(), tmp_path), device="cuda")
-    first, second = (engine.stream(source, max_new_tokens=5) for source in (SOURCES[0], SOURCES[2]))
+    first, second = (engine.stream([source], max_new_tokens=5) for source in (SOURCES[0], SOURCES[2]))
     mixed: tuple[list[int], list[int]] = ([], [])
     for a, b in zip(first, second, strict=False):
         mixed[0].append(a.token)
