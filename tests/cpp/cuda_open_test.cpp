@@ -1,0 +1,126 @@
+// What opening a GPU says where there is none that works.
+#include <dlfcn.h>
+
+#include <cstdlib>
+#include <optional>
+
+#include "cuda/matmul_library.h"
+#include "cuda_engine.h"
+#include "model_files.h"
+#include "runtime/backend_library.h"
+
+using namespace cuda_engine;
+
+namespace {
+
+// A variable of the environment, for a while.
+class Setting {
+public:
+    Setting(const char* name, const std::string& value) : name_(name) {
+        if (const char* old = std::getenv(name)) old_ = old;
+        setenv(name, value.c_str(), 1);
+    }
+    ~Setting() { old_ ? setenv(name_, old_->c_str(), 1) : unsetenv(name_); }
+    Setting(const Setting&) = delete;
+    Setting& operator=(const Setting&) = delete;
+
+private:
+    const char* name_;
+    std::optional<std::string> old_;
+};
+
+// A library that loads, and is none of those that are looked for: the emulation itself.
+std::string other_library() {
+    Dl_info info{};
+    REQUIRE(dladdr(reinterpret_cast<const void*>(&cudaGetErrorName), &info) != 0);
+    return info.dli_fname;
+}
+
+void check_refused(const std::string& device, const emulation::DeviceSettings& settings,
+                   const std::vector<std::string>& words) {
+    emulation::reset();
+    emulation::set_device(settings);
+    for (const std::string& word : words) CHECK_ERROR(open_cuda(device), ErrorCode::kDevice, word);
+    emulation::reset();
+    CHECK_EQUAL(open_cuda("cuda")->device(), "cuda:0");  // what was refused leaves nothing behind
+    CHECK_EQUAL(alive(), std::size_t{0});
+}
+
+void check_library_refused(const std::string& file, const std::vector<std::string>& words) {
+    const Setting library("LRENGINE_CUDA_LIBRARY", file);
+    for (const std::string& word : words) CHECK_ERROR(open_cuda("cuda"), ErrorCode::kDevice, word);
+}
+
+}  // namespace
+
+TEST(without_a_usable_device_opening_says_what_to_do) {
+    check_refused("cuda", {.count = 0, .driver_version = 0}, {"no CUDA driver", "install", "device \"cpu\""});
+    check_refused("cuda", {.driver_version = 12040},
+                  {"for CUDA 12.4", "needs 13.0", "update the driver", "device \"cpu\""});
+    check_refused("cuda", {.count = 0}, {"no device", "nvidia-smi", "CUDA_VISIBLE_DEVICES", "device \"cpu\""});
+    check_refused("cuda:7", {}, {"cuda:7 does not exist", "cuda:0 to cuda:0"});
+    check_refused("cuda:7", {.count = 3}, {"cuda:7 does not exist", "cuda:0 to cuda:2"});
+    check_refused("cuda", {.major = 7, .minor = 5},
+                  {"cuda:0: compute capability 7.5", "8.0 or later", "device \"cpu\""});
+}
+
+TEST(names_of_devices_are_checked) {
+    const FreshDevice fresh;
+    for (const char* name : {"cuda:", "cuda:-1", "cuda:1x", "cuda: 1", "cuda:99999999999"}) {
+        CHECK_ERROR(open_cuda(name), ErrorCode::kInvalidArgument, name);
+    }
+}
+
+TEST(a_library_that_is_no_backend_is_refused_by_name) {
+    const FreshDevice fresh;
+    const model_files::TemporaryDirectory folder;
+    check_library_refused((folder.path() / "missing.so").string(),
+                          {"missing.so does not exist", "LRENGINE_CUDA_LIBRARY", "device \"cpu\""});
+    folder.write("text.so", "not a library");
+    check_library_refused((folder.path() / "text.so").string(), {"cannot be loaded", "text.so", "device \"cpu\""});
+    check_library_refused(other_library(), {"is not a backend of lrengine", "LRENGINE_CUDA_LIBRARY"});
+    check_library_refused(LRENGINE_OTHER_BACKEND,
+                          {"another version", "its interface is -7, expected " + std::to_string(kBackendInterface),
+                           "install both from one build"});
+}
+
+// matmul_library.cpp as a real build has it, which an emulated one replaces.
+TEST(a_library_that_is_not_cublaslt_is_refused_by_name) {
+    {
+        const Setting library("LRENGINE_CUBLASLT", other_library());
+        CHECK_ERROR(cuda::load_matmul_library(), ErrorCode::kDevice, "cuBLASLt has no cublasLtCreate");
+    }
+    const Setting library("LRENGINE_CUBLASLT", "/nowhere/libcublasLt.so");
+    for (const char* word : {"cuBLASLt was not found", "LRENGINE_CUBLASLT", "/nowhere/libcublasLt.so"}) {
+        CHECK_ERROR(cuda::load_matmul_library(), ErrorCode::kDevice, word);
+    }
+}
+
+TEST(auto_falls_back_to_the_cpu_and_says_why) {
+    const FreshDevice fresh;
+    tiny::Directory directory;
+    tiny::write_swcm(directory);
+    std::vector<std::string> notes;
+    const auto load_auto = [&] {
+        notes.clear();
+        return Engine::load(directory.path(),
+                            {.device = "auto", .dtype = {}, .threads = 1, .log = [&](const std::string& note) {
+                                 notes.push_back(note);
+                             }});
+    };
+    const auto expect = [&](const std::string& device, const std::string& why) {
+        CHECK(load_auto()->device().starts_with(device));
+        REQUIRE(notes.size() == 1);
+        CHECK(notes[0].find(why) != std::string::npos);
+    };
+    expect("cuda:0", "device \"auto\" is cuda:0");
+    emulation::set_device({.count = 0, .driver_version = 0});
+    expect("cpu", "device \"auto\" is the CPU: no CUDA driver");
+    emulation::set_device({.major = 7, .minor = 5});
+    expect("cpu", "compute capability 7.5");
+    emulation::reset();
+    emulation::fail_allocation(1);  // a device that others fill
+    expect("cpu", "out of memory");
+    const Setting library("LRENGINE_CUDA_LIBRARY", "/nowhere/liblrengine_cuda.so");
+    expect("cpu", "/nowhere/liblrengine_cuda.so does not exist");
+}
