@@ -14,12 +14,12 @@ import numpy as np
 import pytest
 import torch
 from engine_pairs import Pair
-from tiny import random_sources, save, tiny_classifier, tiny_fusion, tiny_swcm
 from transformers import PreTrainedModel
 
 import lrengine
 from lrengine import Engine
 from lrengine.errors import LrengineError
+from tiny import random_sources, save, tiny_classifier, tiny_fusion, tiny_swcm
 
 LIBRARY = os.environ.get("LRENGINE_CUDA_LIBRARY") or str(
     Path(lrengine.__file__).with_name("liblrengine_cuda.so")  # beside the module, where a build with CUDA puts it
