@@ -31,6 +31,15 @@ fi
 export PYTHONPATH="$work/site:$work/package:$root${PYTHONPATH:+:$PYTHONPATH}"
 export TOKENIZERS_PARALLELISM=false HF_HUB_OFFLINE=1
 
+# The C++ tests look for cuBLASLt where the dynamic loader does; where CUDA came with Python's packages, it is there.
+if ! ldconfig -p | grep -q libcublasLt; then
+    LRENGINE_CUBLASLT=$("$python" -c "
+import importlib.util as util, pathlib
+folders = util.find_spec('nvidia').submodule_search_locations
+print(sorted((str(f) for d in folders for f in pathlib.Path(d).glob('*/lib/libcublasLt.so.1[23]')), reverse=True)[0])")
+    export LRENGINE_CUBLASLT
+fi
+
 steps=()
 # step NAME SECONDS COMMAND...: runs it, keeps its output in OUT/NAME.log, and goes on whatever comes of it.
 step() {

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lrengine import _engine
+from lrengine.cuda_libraries import preload_cublaslt
 from lrengine.errors import InvalidRequestError, ModelFileError
 from lrengine.options import GenerateOptions, StreamOptions
 from lrengine.pieces import Answer, in_pieces
@@ -65,13 +66,15 @@ class Engine:
     ) -> Engine:
         """Opens a model directory; nothing is fetched from anywhere.
 
-        device: "auto" or "cpu". dtype: what matrices are stored as while computing ("float32", "bfloat16", "float16",
+        device: "cpu", "cuda", "cuda:1", ... or "auto": a GPU where there is one that works. dtype: what matrices are stored as while computing ("float32", "bfloat16", "float16",
         "int8"); "auto": as in the file. threads: None: as many as the process may use.
         Raises ModelFileError, UnsupportedModelError, DeviceError or OutOfMemoryError."""
         if threads is not None and (isinstance(threads, bool) or not isinstance(threads, int) or threads < 1):
             raise InvalidRequestError(f"threads: found {describe(threads)}, expected None or a positive integer")
         directory = Path(path)
         kept = None if dtype == "auto" else str(dtype)
+        if device != "cpu":
+            preload_cublaslt()
         native = _engine.load(str(directory), str(device), kept, min(threads or 0, 2**31 - 1), logger.info)
         source = TextCodec.load(directory)
         fused = native.model_type == "layer_fusion"
