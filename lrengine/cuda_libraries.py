@@ -11,8 +11,9 @@ BACKEND = Path(__file__).with_name("liblrengine_cuda.so")
 
 
 def preload_cublaslt() -> Path | None:
-    """Loads libcublasLt of the newest `nvidia` package, so that the CUDA backend finds it by its name; the file, or None
-    where there is no backend, another file was asked for by LRENGINE_CUBLASLT, or no package has it."""
+    """Loads libcublasLt of the newest `nvidia` package, so that the CUDA backend finds it by its name.
+
+    Returns the file, or None: there is no backend, LRENGINE_CUBLASLT names another file, or no package has it."""
     if not BACKEND.exists() or os.environ.get("LRENGINE_CUBLASLT"):
         return None
     spec = find_spec("nvidia")
