@@ -27,9 +27,10 @@ bool is_sticky(cudaError_t status) {
 
 void fail_with(cudaError_t status, const std::string& what) {
     cudaGetLastError();  // the error is reported here: it must not be met again by the next call
+    const bool stays = cudaPeekAtLastError() != cudaSuccess;  // whatever its code is
     const std::string text = what + ": " + cudaGetErrorString(status);
-    if (status == cudaErrorMemoryAllocation) fail(ErrorCode::kOutOfMemory, text);
-    if (is_sticky(status)) {
+    if (status == cudaErrorMemoryAllocation && !stays) fail(ErrorCode::kOutOfMemory, text);
+    if (stays || is_sticky(status)) {
         fail(ErrorCode::kDevice, text + "; the device's context is lost, the process must be started again");
     }
     fail(ErrorCode::kDevice, text);
