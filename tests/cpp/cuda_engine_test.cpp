@@ -4,6 +4,9 @@
 #include <map>
 #include <thread>
 
+#include "decode/logits_reader.h"
+#include "runtime/backend_library.h"
+
 using namespace cuda_engine;
 
 namespace {
@@ -87,6 +90,85 @@ TEST(rows_that_end_one_after_the_other_get_the_cpus_tokens) {
         CHECK(generate(*pair.cuda, sources, samples, ends_in_turn) ==
               generate(*pair.cpu, sources, samples, ends_in_turn));
     }
+}
+
+namespace {
+
+// A state of 40 rows for one source, stepped by hand.
+class Stepper {
+public:
+    Stepper(const tiny::Directory& directory, std::shared_ptr<Backend> backend)
+        : model_(load_model(directory.path(), std::move(backend), std::nullopt)) {
+        const Ids source = tiny::some_ids(9, 1), forced{0};
+        state_ = model_->generator()->begin(tiny::one(source, {}, forced), kRows, 12);
+        reader_ = std::make_unique<LogitsReader>(*state_, kRows, tiny::kVocab, 2, false);
+        state_->prefill();
+        length_ = static_cast<std::int32_t>(state_->prefill_length(0));
+    }
+
+    // The likeliest token of each of the first `rows` rows, which are fed different tokens and read the first's past.
+    Ids step(std::size_t rows) {
+        Ids tokens, slots;
+        for (std::int32_t row = 0; row < static_cast<std::int32_t>(rows); ++row) {
+            tokens.push_back(3 + row);
+            slots.push_back(row);
+        }
+        const Ids sources(rows, 0), lengths(rows, length_++);
+        const Ids history(rows * static_cast<std::size_t>(state_->capacity()), 0);
+        state_->step({tokens, slots, sources, lengths, history});
+        reader_->read(static_cast<std::int64_t>(rows));
+        Ids likeliest;
+        for (std::size_t row = 0; row < rows; ++row) {
+            likeliest.push_back(reader_->ids(static_cast<std::int64_t>(row))[0]);
+        }
+        return likeliest;
+    }
+
+private:
+    static constexpr std::int64_t kRows = 40;
+    std::unique_ptr<Model> model_;
+    std::unique_ptr<DecodeState> state_;
+    std::unique_ptr<LogitsReader> reader_;
+    std::int32_t length_ = 0;
+};
+
+}  // namespace
+
+TEST(steps_are_recorded_anew_when_the_memory_of_ops_grew) {
+    const FreshDevice fresh;
+    tiny::Directory directory;
+    tiny::write_swcm(directory);
+    {
+        const std::shared_ptr<Backend> backend = open_cuda("cuda");
+        Stepper cuda(directory, backend), cpu(directory, make_cpu_backend(1));
+        for (int step = 0; step < 3; ++step) CHECK(cuda.step(1) == cpu.step(1));
+        CHECK_EQUAL(emulation::counters().graph_launches, std::uint64_t{2});
+        CHECK(cuda.step(40) == cpu.step(40));
+        CHECK_ERROR(backend->allocate(std::size_t{1} << 40), ErrorCode::kOutOfMemory, "");  // no spare memory is left
+        for (const std::size_t rows : {1, 1, 40, 1}) CHECK(cuda.step(rows) == cpu.step(rows));
+    }
+    CHECK(!emulation::last_report().has_value());
+    CHECK_EQUAL(alive(), std::size_t{0});
+}
+
+TEST(a_thread_may_wait_and_allocate_while_another_records) {
+    const FreshDevice fresh;
+    const std::shared_ptr<Backend> recording = open_cuda("cuda"), other = recording->fork();
+    std::string error;
+    const auto elsewhere = [&] {
+        try {
+            void* memory = other->allocate(std::size_t{3} << 20);
+            float value = 1.0f;
+            other->copy_to_device(memory, &value, sizeof value);
+            other->copy_to_host(&value, memory, sizeof value);
+            other->deallocate(memory);
+        } catch (const std::exception& caught) {
+            error = caught.what();
+        }
+    };
+    recording->repeat(1, [] {});
+    recording->repeat(1, [&] { std::thread(elsewhere).join(); });
+    CHECK_EQUAL(error, "");
 }
 
 TEST(sessions_of_several_threads_do_not_meet) {
