@@ -51,6 +51,7 @@ public:
 
     void normed_linear(const NormedLinearArgs& args) override;
     void project_heads(const ProjectHeadsArgs& args) override;
+    void gated_linear(const GatedLinearArgs& args) override;
 
     LaunchQueue& queue() { return queue_; }
 

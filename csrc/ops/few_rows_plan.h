@@ -4,6 +4,7 @@
 #include <cuda_runtime.h>
 
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <type_traits>
 
@@ -19,6 +20,7 @@ namespace lrengine::cuda {
 
 constexpr std::int64_t kFewRows = 16;  // M up to which the products are ours
 constexpr int kOutputs = 4;            // rows of the weight that a warp reads at a time
+constexpr int kPairOutputs = 2;        // of a pair of products, rows of each
 constexpr int kMaxWarps = 8;           // of a block
 constexpr int kMaxProducts = 16;       // of a launch: 2 KB of its 4 KB of parameters
 
@@ -55,6 +57,8 @@ struct FusedNorm {
 
 // A tile is `groups` warp-groups wide, 4 outputs a group; the `splits` warps of a group share the columns: in its step
 // i warp s reads chunk i * splits + s. x lies in shared memory `stretch` chunks at a time.
+// A pair is one product with another's weight, scales and bias beside it, for the same outputs: count is 1, the other
+// is items[1], and a group has 2 outputs.
 struct Products {
     Product items[kMaxProducts];
     int count;
@@ -75,16 +79,58 @@ struct FewRowsPlan {
 // Whether the few-row kernels can read this weight: rows that are whole 16-byte words.
 bool is_packed(const Weight& weight);
 
+// Whether this product is one for the few-row kernels.
+bool has_few_rows(const LinearArgs& args);
+
 // All weights are of one type and is_packed(); at most kMaxProducts, of at most kFewRows rows. `split`: let several
 // warps share an output where there are too few outputs to keep the memory busy.
 FewRowsPlan plan_few_rows(const Device& device, std::span<const LinearArgs> products, bool split);
 
+// The plan of a pair, on the same terms: two products of the same x and of as many outputs.
+FewRowsPlan plan_pair(const Device& device, const LinearArgs& first, const LinearArgs& second);
+
 // Adds the norm to a plan, if its kernels can do it: x is the norm's out in all products, and whole rows of it fit in
-// shared memory.
+// shared memory. Throws Error(kInternal) if a shape does not fit norm.h.
 bool fuse_norm(FewRowsPlan& plan, const NormArgs& norm);
+
+// Products of few rows that fit in one launch, with the norm that they read if there is one.
+std::optional<FewRowsPlan> plan_together(const Device& device, const std::optional<NormArgs>& norm,
+                                         std::span<const LinearArgs> products);
+
+// linear() of a plan, whose weights are of this type.
+void run_few_rows(LaunchQueue& queue, DType type, const FewRowsPlan& plan);
 
 // Blocks of kMaxWarps that a processor holds at a time; the kernel's registers are limited accordingly.
 constexpr int blocks_per_processor(int rows) { return rows <= 8 ? 2 : 1; }
+
+// run(type, rows), both as constants, for the kernel of a plan.
+template <typename Run>
+void with_kernel(DType type, int rows, Run run) {
+    const auto with_rows = [&](auto constant) {
+        switch (rows) {
+            case 1:
+                return run(constant, std::integral_constant<int, 1>());
+            case 2:
+                return run(constant, std::integral_constant<int, 2>());
+            case 4:
+                return run(constant, std::integral_constant<int, 4>());
+            case 8:
+                return run(constant, std::integral_constant<int, 8>());
+            default:
+                return run(constant, std::integral_constant<int, 16>());
+        }
+    };
+    switch (type) {
+        case DType::kFloat32:
+            return with_rows(std::integral_constant<DType, DType::kFloat32>());
+        case DType::kBFloat16:
+            return with_rows(std::integral_constant<DType, DType::kBFloat16>());
+        case DType::kFloat16:
+            return with_rows(std::integral_constant<DType, DType::kFloat16>());
+        default:
+            return with_rows(std::integral_constant<DType, DType::kInt8>());
+    }
+}
 
 // Every launch that needs it asks for the same, so that sessions do not lower each other's bound.
 template <typename... Arguments>

@@ -54,22 +54,14 @@ int groups_for(std::int64_t groups, int rows, int processors, int room, bool spl
     return static_cast<int>(std::clamp<std::int64_t>(each, 1, room));
 }
 
-}  // namespace
-
-bool is_packed(const Weight& weight) {
-    const auto row_bytes = static_cast<std::uint64_t>(weight.cols) * size_of(weight.dtype);
-    return (reinterpret_cast<std::uintptr_t>(weight.data) | row_bytes) % 16 == 0;
-}
-
-FewRowsPlan plan_few_rows(const Device& device, std::span<const LinearArgs> products, bool split) {
-    FewRowsPlan plan{};
+// Everything but the products. `width`: outputs of a group.
+void lay_out(FewRowsPlan& plan, const Device& device, DType type, int width, bool split) {
     Products& list = plan.products;
     std::int64_t groups = 0, chunks = 1, rows = 1;
-    const std::int64_t chunk = per_chunk(products.front().weight.dtype);
-    for (const LinearArgs& args : products) {
-        Product& product = list.items[list.count++] = product_of(args);
-        while (!same_x(list.items[product.x_number], product)) ++product.x_number;
-        groups += divide_up(product.outputs, kOutputs);
+    const std::int64_t chunk = per_chunk(type);
+    for (int i = 0; i < list.count; ++i) {
+        const Product& product = list.items[i];
+        groups += divide_up(product.outputs, width);
         chunks = std::max(chunks, divide_up(product.cols, chunk));
         rows = std::max<std::int64_t>(rows, product.rows);
     }
@@ -78,7 +70,7 @@ FewRowsPlan plan_few_rows(const Device& device, std::span<const LinearArgs> prod
     list.groups = groups_for(groups, plan.rows, device.processors(), kMaxWarps / list.splits, split);
     for (int i = 0; i < list.count; ++i) {
         list.items[i].first_tile = list.tiles;
-        list.tiles += static_cast<int>(divide_up(list.items[i].outputs, list.groups * kOutputs));
+        list.tiles += static_cast<int>(divide_up(list.items[i].outputs, list.groups * width));
     }
     const std::int64_t row_bytes = chunk * plan.rows * static_cast<std::int64_t>(sizeof(float));
     const std::int64_t whole = divide_up(chunks, list.splits), room = kStageBytes / row_bytes / list.splits;
@@ -92,10 +84,49 @@ FewRowsPlan plan_few_rows(const Device& device, std::span<const LinearArgs> prod
         std::clamp(fitting, 1, blocks_per_processor(plan.rows) * kMaxWarps / warps) * device.processors();
     plan.shape.grid = dim3(static_cast<unsigned>(std::min(list.tiles, resident)));
     plan.shape.block = dim3(static_cast<unsigned>(warps * kWarp));
+}
+
+void check_norm(const NormArgs& args) {
+    const std::int64_t rows = args.x.rows, cols = args.x.cols;
+    expect(has_shape(args.x, rows, cols) && has_shape(args.out, rows, cols), "norm: x and out are not [M, D]");
+    expect(args.weight.size == cols, "norm: weight is not [D]");
+    expect(!args.bias || args.bias.size == cols, "norm: bias is not [D]");
+}
+
+}  // namespace
+
+bool is_packed(const Weight& weight) {
+    const auto row_bytes = static_cast<std::uint64_t>(weight.cols) * size_of(weight.dtype);
+    return (reinterpret_cast<std::uintptr_t>(weight.data) | row_bytes) % 16 == 0;
+}
+
+bool has_few_rows(const LinearArgs& args) {
+    const bool empty = args.x.rows == 0 || args.weight.rows == 0 || args.weight.cols == 0;
+    return !empty && args.x.rows <= kFewRows && is_packed(args.weight);
+}
+
+FewRowsPlan plan_few_rows(const Device& device, std::span<const LinearArgs> products, bool split) {
+    FewRowsPlan plan{};
+    Products& list = plan.products;
+    for (const LinearArgs& args : products) {
+        Product& product = list.items[list.count++] = product_of(args);
+        while (!same_x(list.items[product.x_number], product)) ++product.x_number;
+    }
+    lay_out(plan, device, products.front().weight.dtype, kOutputs, split);
+    return plan;
+}
+
+FewRowsPlan plan_pair(const Device& device, const LinearArgs& first, const LinearArgs& second) {
+    FewRowsPlan plan{};
+    plan.products.items[0] = product_of(first);
+    plan.products.items[1] = product_of(second);
+    plan.products.count = 1;
+    lay_out(plan, device, first.weight.dtype, kPairOutputs, true);
     return plan;
 }
 
 bool fuse_norm(FewRowsPlan& plan, const NormArgs& norm) {
+    check_norm(norm);
     Products& list = plan.products;
     const Product& first = list.items[0];
     for (int i = 0; i < list.count; ++i) {

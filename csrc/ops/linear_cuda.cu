@@ -1,8 +1,8 @@
 // linear(): which product goes which way.
 //
-// M <= 16: linear_few_rows.cuh, all products of a call in one launch; normed_linear() and project_heads() add the norm
-// before them and the rows of the cache after them. SWCM, d = 768, bfloat16, at 4.3 TB/s: q, k and v
-// 3.5 MB, 0.83 us; an output projection 1.2 MB, 0.28 us; a feed-forward half 4.7 MB, 1.1 us.
+// M <= 16: linear_few_rows.cuh, all products of a call in one launch; normed_linear() adds the norm before them. SWCM,
+// d = 768, bfloat16, at 4.3 TB/s: q, k and v 3.5 MB, 0.83 us; an output projection 1.2 MB, 0.28 us; a feed-forward half
+// 4.7 MB, 1.1 us.
 // M > 16: the matrix library (linear_many_rows_cuda.cu). Weights whose rows are not whole 16-byte words: a kernel that
 // is only right.
 #include <algorithm>
@@ -23,6 +23,7 @@ namespace {
 
 struct StoreOutputs {
     static constexpr bool kTakesNorm = true;
+    static constexpr bool kTakesPair = false;
 
     __device__ void take(const Product& product, int m, int n, float sum) const {
         finish_output(
@@ -39,36 +40,6 @@ __global__ void __launch_bounds__(kMaxWarps* kWarp, blocks_per_processor(kRows))
     StoreOutputs sink;
     Multiplier<kType, kRows, StoreOutputs> multiplier(products, shared, sink);
     multiplier.run({static_cast<int>(blockIdx.x), products.tiles, static_cast<int>(gridDim.x)});
-}
-
-template <DType kType>
-void launch_plan(LaunchQueue& queue, const FewRowsPlan& plan) {
-    const auto go = [&](auto* kernel) { launch_few_rows(queue, plan.shape, kernel, plan.products); };
-    switch (plan.rows) {
-        case 1:
-            return go(few_rows_kernel<kType, 1>);
-        case 2:
-            return go(few_rows_kernel<kType, 2>);
-        case 4:
-            return go(few_rows_kernel<kType, 4>);
-        case 8:
-            return go(few_rows_kernel<kType, 8>);
-        default:
-            return go(few_rows_kernel<kType, 16>);
-    }
-}
-
-void launch_plan(LaunchQueue& queue, DType type, const FewRowsPlan& plan) {
-    switch (type) {
-        case DType::kFloat32:
-            return launch_plan<DType::kFloat32>(queue, plan);
-        case DType::kBFloat16:
-            return launch_plan<DType::kBFloat16>(queue, plan);
-        case DType::kFloat16:
-            return launch_plan<DType::kFloat16>(queue, plan);
-        default:
-            return launch_plan<DType::kInt8>(queue, plan);
-    }
 }
 
 // Any alignment: a warp an element of out, single loads. Models have no such weights.
@@ -94,40 +65,12 @@ void run_unpacked(LaunchQueue& queue, const LinearArgs& args) {
            weight, args.x.rows, args.weight.rows, epilogue);
 }
 
-void check_norm(const NormArgs& args) {
-    const std::int64_t rows = args.x.rows, cols = args.x.cols;
-    expect(has_shape(args.x, rows, cols) && has_shape(args.out, rows, cols), "norm: x and out are not [M, D]");
-    expect(args.weight.size == cols, "norm: weight is not [D]");
-    expect(!args.bias || args.bias.size == cols, "norm: bias is not [D]");
-}
-
 enum class Way { kNone, kUnpacked, kFewRows, kManyRows };
 
 Way way_of(const LinearArgs& args) {
     if (args.x.rows == 0 || args.weight.rows == 0) return Way::kNone;
-    if (args.weight.cols == 0 || !is_packed(args.weight)) return Way::kUnpacked;
-    return args.x.rows <= kFewRows ? Way::kFewRows : Way::kManyRows;
-}
-
-// Products of few rows that fit in one launch, with the norm that they read if there is one.
-std::optional<FewRowsPlan> plan_together(const Device& device, const std::optional<NormArgs>& norm,
-                                         std::span<const LinearArgs> products) {
-    if (products.empty() || products.size() > kMaxProducts) return std::nullopt;
-    for (const LinearArgs& product : products) {
-        check_product(product);
-        const bool alike = product.weight.dtype == products.front().weight.dtype;
-        if (!alike || way_of(product) != Way::kFewRows) return std::nullopt;
-    }
-    FewRowsPlan plan = plan_few_rows(device, products, true);
-    if (norm) check_norm(*norm);
-    if (norm && !fuse_norm(plan, *norm)) return std::nullopt;
-    return plan;
-}
-
-void send_to_rows(Product& product, const Matrix& cache, const std::int32_t* rows) {
-    expect(has_shape(cache, cache.rows, product.outputs), "project_heads: cache and product differ in columns");
-    product.out = view_of(cache);
-    product.out_rows = rows;
+    if (has_few_rows(args)) return Way::kFewRows;
+    return args.weight.cols == 0 || !is_packed(args.weight) ? Way::kUnpacked : Way::kManyRows;
 }
 
 }  // namespace
@@ -167,10 +110,29 @@ void run_products(Device& device, LaunchQueue& queue, std::span<const LinearArgs
     for (std::size_t type = 0; type < kTypes.size(); ++type) {
         for (std::span<const LinearArgs> rest(few[type]); !rest.empty();) {
             const std::size_t count = std::min<std::size_t>(rest.size(), kMaxProducts);
-            launch_plan(queue, kTypes[type], plan_few_rows(device, rest.first(count), true));
+            run_few_rows(queue, kTypes[type], plan_few_rows(device, rest.first(count), true));
             rest = rest.subspan(count);
         }
     }
+}
+
+std::optional<FewRowsPlan> plan_together(const Device& device, const std::optional<NormArgs>& norm,
+                                         std::span<const LinearArgs> products) {
+    if (products.empty() || products.size() > kMaxProducts) return std::nullopt;
+    for (const LinearArgs& product : products) {
+        check_product(product);
+        const bool alike = product.weight.dtype == products.front().weight.dtype;
+        if (!alike || !has_few_rows(product)) return std::nullopt;
+    }
+    FewRowsPlan plan = plan_few_rows(device, products, true);
+    if (norm && !fuse_norm(plan, *norm)) return std::nullopt;
+    return plan;
+}
+
+void run_few_rows(LaunchQueue& queue, DType type, const FewRowsPlan& plan) {
+    with_kernel(type, plan.rows, [&](auto weights, auto rows) {
+        launch_few_rows(queue, plan.shape, few_rows_kernel<weights(), rows()>, plan.products);
+    });
 }
 
 void CudaBackend::linear(std::span<const LinearArgs> products) {
@@ -182,24 +144,7 @@ void CudaBackend::linear(std::span<const LinearArgs> products) {
 void CudaBackend::normed_linear(const NormedLinearArgs& args) {
     const std::optional<FewRowsPlan> plan = plan_together(*device_, args.norm, args.products);
     if (!plan) return Backend::normed_linear(args);
-    launch_plan(queue_, args.products.front().weight.dtype, *plan);
-}
-
-// Keys and values that nothing changes on the way go from the product to the cache's rows.
-void CudaBackend::project_heads(const ProjectHeadsArgs& args) {
-    std::optional<FewRowsPlan> plan = plan_together(*device_, args.norm, args.products);
-    if (!plan || !args.key_cache || !args.cache_only) return Backend::project_heads(args);
-    const bool keys_change = args.key_norm || args.key_rope;
-    expect(args.products.size() == 3 && args.cache_rows != nullptr,
-           "project_heads: not q, k and v with rows of a cache");
-    if (!keys_change) send_to_rows(plan->products.items[1], args.key_cache, args.cache_rows);
-    send_to_rows(plan->products.items[2], args.value_cache, args.cache_rows);
-    launch_plan(queue_, args.products.front().weight.dtype, *plan);
-    if (args.query_norm) norm(*args.query_norm);
-    if (args.key_norm) norm(*args.key_norm);
-    if (args.query_rope) rope(*args.query_rope);
-    if (args.key_rope) rope(*args.key_rope);
-    if (keys_change) scatter_rows({args.products[1].out, args.key_cache, args.cache_rows});
+    run_few_rows(queue_, args.products.front().weight.dtype, *plan);
 }
 
 }  // namespace lrengine::cuda

@@ -6,6 +6,12 @@
 
 namespace lrengine::cuda {
 
+// The value of output n. `scales`: int8 weight: [N], or null; `bias`: [N] or null.
+__device__ __forceinline__ float value_of(float sum, const float* scales, const float* bias, std::int64_t n) {
+    const float value = scales != nullptr ? sum * scales[n] : sum;
+    return bias != nullptr ? value + bias[n] : value;
+}
+
 struct Epilogue {
     const float* scales;  // int8 weight: [N], or null
     const float* bias;    // [N] or null
@@ -16,9 +22,7 @@ struct Epilogue {
 };
 
 __device__ __forceinline__ void finish_output(const Epilogue& epilogue, std::int64_t m, std::int64_t n, float sum) {
-    float value = epilogue.scales != nullptr ? sum * epilogue.scales[n] : sum;
-    if (epilogue.bias != nullptr) value += epilogue.bias[n];
-    value = activate(epilogue.activation, value);
+    float value = activate(epilogue.activation, value_of(sum, epilogue.scales, epilogue.bias, n));
     if (epilogue.residual.data != nullptr) value += load(epilogue.residual, m, n);
     store(epilogue.out, epilogue.out_rows != nullptr ? epilogue.out_rows[m] : m, n, value);
 }

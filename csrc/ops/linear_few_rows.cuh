@@ -1,11 +1,12 @@
-// Products of few rows (M <= 16), for linear() and project_top_k():
+// Products of few rows (M <= 16), for linear(), gated_linear() and project_top_k():
 //
 //     sum[m, n] = sum over k of x[m, k] weight[n, k]        (float32)
 //
-// Bytes: the weight once; x from the second-level cache once a block. Each warp reads 4 rows of the weight, 16 bytes a
-// lane and row (one step), the next step's words in flight while this one's are multiplied. The first words are asked
-// for before the kernel waits for the one ahead of it. x lies in shared memory as float32, in the order that makes a
-// lane's reads free of bank conflicts. Sums over lanes and warps are in a fixed order: the same bits at every run.
+// Bytes: the weight once; x from the second-level cache once a block. Each warp reads 4 rows of the weight (of a pair
+// of products 2 rows of each), 16 bytes a lane and row (one step), the next step's words in flight while this one's are
+// multiplied. The first words are asked for before the kernel waits for the one ahead of it. x lies in shared memory as
+// float32, in the order that makes a lane's reads free of bank conflicts. Sums over lanes and warps are in a fixed
+// order: the same bits at every run.
 #pragma once
 
 #include "ops/few_rows_stage.cuh"
@@ -111,6 +112,7 @@ struct TileRange {
 
 // One block's part of the products. sink.take(product, m, n, sum) is called once for every element of its tiles, by any
 // thread; sink.end_tile(tile), by all threads after each tile. Sink::kTakesNorm: the products may have a norm.
+// Sink::kTakesPair: the list is a pair, and take() gets the sums of both, (product, m, n, sum, second).
 template <DType kType, int kRows, typename Sink>
 class Multiplier {
 public:
@@ -152,6 +154,8 @@ public:
 private:
     static constexpr int kChunk = per_chunk(kType);
     static constexpr int kCount = kOutputs * kRows;
+    static constexpr int kWidth = Sink::kTakesPair ? kPairOutputs : kOutputs;  // outputs of a group
+    static constexpr int kTaken = kWidth * kRows;  // of the kCount sums; their seconds, if there are any, follow
 
     struct Cursor {
         int tile, product, step, steps;
@@ -173,7 +177,7 @@ private:
     __device__ bool fuses_norm() const { return Sink::kTakesNorm && list_.norm.x.matrix.data != nullptr; }
 
     __device__ __forceinline__ int first_output(const Product& product, int tile, int group) const {
-        return ((tile - product.first_tile) * list_.groups + group) * kOutputs;
+        return ((tile - product.first_tile) * list_.groups + group) * kWidth;
     }
 
     __device__ __forceinline__ Packet fetch(const Cursor& at, int end) const {
@@ -183,11 +187,11 @@ private:
         Packet packet{};
         if (at.tile >= end || k >= product.cols) return packet;
         const int n = first_output(product, at.tile, group_), last = product.outputs - 1;
-        const char* weight = static_cast<const char*>(product.weight) + k * kBytes;
 #pragma unroll
         for (int r = 0; r < kOutputs; ++r) {
-            const std::int64_t row = n + r < last ? n + r : last;
-            packet.words[r] = load_streamed(weight + row * product.cols * kBytes);
+            const void* weight = r < kWidth ? product.weight : list_.items[1].weight;
+            const std::int64_t wanted = n + r % kWidth, row = wanted < last ? wanted : last;
+            packet.words[r] = load_streamed(static_cast<const char*>(weight) + (row * product.cols + k) * kBytes);
         }
         return packet;
     }
@@ -211,26 +215,39 @@ private:
         return begin;
     }
 
-    __device__ __forceinline__ void take(const Product& product, int first_output, int index, float sum) {
+    template <typename... Second>
+    __device__ __forceinline__ void take(const Product& product, int first_output, int index, float sum,
+                                         Second... second) {
         const int n = first_output + index / kRows, m = index % kRows;
-        if (n < product.outputs && m < product.rows) sink_.take(product, m, n, sum);
+        if (n < product.outputs && m < product.rows) sink_.take(product, m, n, sum, second...);
     }
 
     __device__ __forceinline__ void finish(const Product& product, int tile) {
         sum_over_lanes<kCount>(sums_, lane_);
         const int first = Totals<kCount>::first(lane_);
-        if (list_.splits == 1) {
-            if (Totals<kCount>::owns(lane_)) {
-                const int output = first_output(product, tile, group_);
-#pragma unroll
-                for (int i = 0; i < Totals<kCount>::kHeld; ++i) take(product, output, first + i, sums_[i]);
-            }
-        } else {
+        if (list_.splits > 1) {
             finish_split(product, tile, first);
+        } else if constexpr (Sink::kTakesPair) {
+            finish_pair(product, tile, first);
+        } else if (Totals<kCount>::owns(lane_)) {
+            const int output = first_output(product, tile, group_);
+#pragma unroll
+            for (int i = 0; i < Totals<kCount>::kHeld; ++i) take(product, output, first + i, sums_[i]);
         }
         sink_.end_tile(tile);
 #pragma unroll
         for (int i = 0; i < kCount; ++i) sums_[i] = 0.0f;
+    }
+
+    // The second half of the sums is in the second half of the lanes.
+    __device__ __forceinline__ void finish_pair(const Product& product, int tile, int first) {
+        const int output = first_output(product, tile, group_);
+#pragma unroll
+        for (int i = 0; i < Totals<kCount>::kHeld; ++i) {
+            const float second = __shfl_xor_sync(kAllLanes, sums_[i], kWarp / 2);
+            const bool mine = Totals<kCount>::owns(lane_) && lane_ < kWarp / 2;
+            if (mine) take(product, output, first + i, sums_[i], second);
+        }
     }
 
     // The partial sums of the warps of a group, added up in their order. The two buffers take turns: whoever writes one
@@ -244,13 +261,21 @@ private:
             for (int i = 0; i < Totals<kCount>::kHeld; ++i) mine[i] = sums_[i];
         }
         __syncthreads();
-        for (int i = static_cast<int>(threadIdx.x); i < list_.groups * kCount; i += static_cast<int>(blockDim.x)) {
-            const int group = i / kCount, index = i % kCount;
+        for (int i = static_cast<int>(threadIdx.x); i < list_.groups * kTaken; i += static_cast<int>(blockDim.x)) {
+            const int group = i / kTaken, index = i % kTaken, output = first_output(product, tile, group);
             const float* parts = partial + group * list_.splits * kCount + index;
-            float sum = 0.0f;
-            for (int s = 0; s < list_.splits; ++s) sum += parts[s * kCount];
-            take(product, first_output(product, tile, group), index, sum);
+            if constexpr (Sink::kTakesPair) {
+                take(product, output, index, sum_of_splits(parts), sum_of_splits(parts + kTaken));
+            } else {
+                take(product, output, index, sum_of_splits(parts));
+            }
         }
+    }
+
+    __device__ __forceinline__ float sum_of_splits(const float* parts) const {
+        float sum = 0.0f;
+        for (int s = 0; s < list_.splits; ++s) sum += parts[s * kCount];
+        return sum;
     }
 
     const Products& list_;

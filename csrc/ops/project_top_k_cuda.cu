@@ -13,6 +13,7 @@
 #include "cuda/checks.h"
 #include "cuda/cuda_backend.h"
 #include "cuda/products.h"
+#include "ops/linear_epilogue.cuh"
 #include "ops/linear_few_rows.cuh"
 #include "ops/select_plan.h"
 
@@ -30,6 +31,7 @@ template <int kRows>
 class Chooser {
 public:
     static constexpr bool kTakesNorm = false;
+    static constexpr bool kTakesPair = false;
 
     __device__ Chooser(const Product& product, int k, int first_id, float* logits)
         : product_(product), k_(k), first_id_(first_id), logits_(logits) {
@@ -37,9 +39,7 @@ public:
     }
 
     __device__ __forceinline__ void take(const Product&, int m, int n, float sum) {
-        float logit = product_.scales != nullptr ? sum * product_.scales[n] : sum;
-        if (product_.bias != nullptr) logit += product_.bias[n];
-        logits_[m * kShown + n - first_id_] = logit;
+        logits_[m * kShown + n - first_id_] = value_of(sum, product_.scales, product_.bias, n);
     }
 
     __device__ __forceinline__ void end_tile(int) {
@@ -131,36 +131,12 @@ Matrix logits_matrix(float* data, std::int64_t rows, std::int64_t cols) {
     return {data, DType::kFloat32, rows, cols, divide_up(cols, kPack) * kPack};
 }
 
-template <DType kType>
-void launch_project(LaunchQueue& queue, const FewRowsPlan& plan, const Partials& partials) {
+void launch_project(LaunchQueue& queue, DType weights, const FewRowsPlan& plan, const Partials& partials) {
     LaunchShape shape = plan.shape;
     shape.shared_bytes += sizeof(float) * kShown * static_cast<std::size_t>(plan.rows);
-    const auto go = [&](auto* kernel) { launch_few_rows(queue, shape, kernel, plan.products, partials); };
-    switch (plan.rows) {
-        case 1:
-            return go(project_kernel<kType, 1>);
-        case 2:
-            return go(project_kernel<kType, 2>);
-        case 4:
-            return go(project_kernel<kType, 4>);
-        case 8:
-            return go(project_kernel<kType, 8>);
-        default:
-            return go(project_kernel<kType, 16>);
-    }
-}
-
-void launch_project(LaunchQueue& queue, DType type, const FewRowsPlan& plan, const Partials& partials) {
-    switch (type) {
-        case DType::kFloat32:
-            return launch_project<DType::kFloat32>(queue, plan, partials);
-        case DType::kBFloat16:
-            return launch_project<DType::kBFloat16>(queue, plan, partials);
-        case DType::kFloat16:
-            return launch_project<DType::kFloat16>(queue, plan, partials);
-        default:
-            return launch_project<DType::kInt8>(queue, plan, partials);
-    }
+    with_kernel(weights, plan.rows, [&](auto type, auto rows) {
+        launch_few_rows(queue, shape, project_kernel<type(), rows()>, plan.products, partials);
+    });
 }
 
 // Each way counts its scratch without memory, and runs with it.
@@ -228,7 +204,7 @@ void CudaBackend::project_top_k(const ProjectTopKArgs& args) {
     expect(args.k >= 1 && args.k <= size, "project_top_k: k is not in 1 .. V");
     expect(has_shape(args.values, rows, args.k), "project_top_k: values are not [M, k]");
     if (rows == 0) return;
-    const bool few = rows <= kFewRows && args.weight.cols > 0 && is_packed(args.weight);
+    const bool few = has_few_rows(product_of(args, {}));
     const auto way = args.k > kMaxListed ? in_row_groups : few ? fused : in_slices;
     way(*device_, queue_, args, scratch(way(*device_, queue_, args, nullptr)));
 }
