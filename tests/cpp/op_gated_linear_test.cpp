@@ -198,17 +198,21 @@ OP_TEST(gated_linear_of_two_inputs) {
 // What products have for themselves is not lost.
 OP_TEST(gated_linear_keeps_the_products_own_activation_and_residual) {
     Random random(9);
-    const Gated test({.norm = {}}, random);
-    const TestMatrix residual(test.setup.rows, test.setup.outputs, random);
-    GatedLinearArgs args = test.args();
-    args.gate.residual = residual.view();
-    args.up.activation = Activation::kRelu;
-    backend().gated_linear(args);
-    const double tolerance = 1e-5 + 64 * rounding(activation_type());
-    check_close(test.out, tolerance, [&](std::int64_t m, std::int64_t n) {
-        const double gate = sum_of(test.row(m), test.gate, n, test.gate_bias[n]).value + residual.at(m, n);
-        return gate / (1 + std::exp(-gate)) * std::max(0.0, sum_of(test.row(m), test.up, n, test.up_bias[n]).value);
-    });
+    for (const bool has_residual : {false, true}) {
+        const Gated test({.norm = {}}, random);
+        const TestMatrix residual(test.setup.rows, test.setup.outputs, random);
+        GatedLinearArgs args = test.args();
+        if (has_residual) args.gate.residual = residual.view();
+        if (!has_residual) args.up.activation = Activation::kRelu;
+        backend().gated_linear(args);
+        const double tolerance = 1e-5 + 64 * rounding(activation_type());
+        check_close(test.out, tolerance, [&](std::int64_t m, std::int64_t n) {
+            const double own = sum_of(test.row(m), test.gate, n, test.gate_bias[n]).value;
+            const double gate = own + (has_residual ? residual.at(m, n) : 0.0f);
+            const double up = sum_of(test.row(m), test.up, n, test.up_bias[n]).value;
+            return gate / (1 + std::exp(-gate)) * (has_residual ? up : std::max(0.0, up));
+        });
+    }
 }
 
 OP_TEST(gated_linear_of_a_row_is_the_same_bits_in_any_batch_of_few_rows) {
