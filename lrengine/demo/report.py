@@ -64,6 +64,9 @@ def header(results: DemoResults) -> str:
     ]
     shown = "".join(f'<div class="card"><b>{value}</b><span>{text}</span></div>' for value, text in cards)
     quick = "<p><b>Quick run:</b> a few steps only; the scores below mean nothing.</p>" if results.quick else ""
+    if results.barely_trained and not results.quick:
+        titles = escape(", ".join(f"{stage.title} ({stage.steps} steps)" for stage in results.barely_trained))
+        quick = f"<p><b>Too few steps to expect anything of:</b> {titles}. <code>--seconds</code> gives more time.</p>"
     return f"""<header>
 <p class="eyebrow">lrengine demo</p>
 <h1>From real text to tokens and labels, in minutes</h1>

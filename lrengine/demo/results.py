@@ -7,6 +7,8 @@ import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
+FEW_STEPS = 150
+
 
 @dataclass
 class Stage:
@@ -117,6 +119,11 @@ class DemoResults:
     def training_seconds(self) -> float:
         """Wall-clock time from the first stage's start to the last one's end; two stages run at a time."""
         return max((stage.begun + stage.seconds for stage in self.stages), default=0.0)
+
+    @property
+    def barely_trained(self) -> list[Stage]:
+        """Stages of so few steps that nothing can be expected: a given encoder of 250,000 pieces on two cores, say."""
+        return [stage for stage in self.stages if stage.steps < FEW_STEPS]
 
     def save(self, path: Path) -> None:
         """Write every record as JSON."""

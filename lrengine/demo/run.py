@@ -45,6 +45,9 @@ def run_demo(sample: Sample, recipe: Recipe, out: Path) -> DemoResults:
     progress.say("\nTraining, two stages at a time (details: train.log)")
     results.stages = train_all(places, recipe, progress)
     progress.say(f"  training took {duration(results.training_seconds)}")
+    if results.barely_trained and not recipe.quick:
+        titles = ", ".join(stage.title for stage in results.barely_trained)
+        progress.say(f"  too few steps to expect anything of: {titles}; --seconds gives more time")
     use_all(places, sample, recipe, results, progress)
     compare_all(places, sample, recipe, results, progress)
     results.total_seconds = progress.seconds

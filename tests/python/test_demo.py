@@ -213,6 +213,10 @@ def test_report_says_where_the_models_fail(tmp_path: Path) -> None:
     assert 'lang="ug-Arab" dir="rtl"' in page and name_of("ug") in page
     assert "1 min 06 s" in page  # five seconds before it began, and 61 of training
     assert "8 <small>of 9" in page and "4.0<small>×" in page
+    assert "Too few steps to expect anything of:</b> SWCM translator (5 steps)" in page
+    results.stages[0].steps = 5000
+    write_report(results, tmp_path / "report.html")
+    assert "Too few steps" not in (tmp_path / "report.html").read_text(encoding="utf-8")
 
 
 def test_progress_writes_plain_lines_where_nobody_watches() -> None:
