@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
+#include <limits>
 
 namespace lrengine::cuda {
 
@@ -84,6 +85,10 @@ std::string Device::name() const { return "cuda:" + std::to_string(index_); }
 void Device::use() const { check(cudaSetDevice(index_), "choosing the device"); }
 
 void* Device::allocate(std::size_t bytes) {
+    // What no device has must not become little by the rounding below.
+    if (bytes > std::numeric_limits<std::size_t>::max() / 2) {
+        fail(ErrorCode::kOutOfMemory, "device memory, " + std::to_string(bytes) + " bytes more: out of memory");
+    }
     // Rounded up, so that sessions of like sizes can take over each other's memory.
     const std::size_t step = bytes < kLargeBlock ? std::size_t{4096} : kLargeBlock;
     const std::size_t size = (std::max<std::size_t>(bytes, 1) + step - 1) / step * step;
