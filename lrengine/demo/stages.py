@@ -218,8 +218,14 @@ class Workshop:
         held_out = [(int(entry["step"]), float(entry["eval_loss"])) for entry in result.eval_history]
         return Stage(
             key, title, objective, f"{kept:,} examples", steps=result.steps, loss=result.train_loss, held_out=held_out,
-            trained_parameters=trainable_parameters(self.models / key, key),
+            trained_parameters=trained_parameters(self.models / key, self._frozen(key)),
         )  # fmt: skip
+
+    def _frozen(self, key: str) -> tuple[str, ...]:
+        """Parts that a stage leaves as they were: str.startswith takes them."""
+        if key == "fusion":
+            return ("encoder.", "llm.")
+        return ("encoder.",) if key == "classifier" and self.recipe.encoder is not None else ()
 
     def _budget(self, stage: str) -> Budget:
         return Budget(self.recipe.seconds_of(stage), self.recipe.steps)
@@ -229,15 +235,15 @@ def count_parameters(model: torch.nn.Module) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 
 
-def trainable_parameters(directory: Path, key: str) -> int:
-    """What a stage trained: everything of the translator, mixer, mapper, boundary and head of the other two."""
+def trained_parameters(directory: Path, frozen: tuple[str, ...]) -> int:
+    """Elements of a saved model's tensors, but for those whose names begin with one of `frozen`."""
     from safetensors import safe_open
 
     total = 0
     for file in sorted(directory.glob("*.safetensors")):
         with safe_open(str(file), framework="np") as tensors:
             for name in tensors.keys():  # noqa: SIM118 (not a dict)
-                if key == "swcm" or not name.startswith(("encoder.", "llm.")):
+                if not name.startswith(frozen):
                     shape = tensors.get_slice(name).get_shape()
                     total += int(torch.Size(shape).numel())
     return total

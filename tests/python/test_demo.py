@@ -70,6 +70,8 @@ def test_quick_demo_trains_runs_compares_and_reports(
         "classifier",
     ]
     assert all(stage["steps"] == 3 and stage["trained_parameters"] > 0 for stage in found["stages"])
+    trained = {stage["key"]: stage["trained_parameters"] for stage in found["stages"]}
+    assert trained["classifier"] > trained["encoder"]  # which is trained on with it
     assert len(found["translation"]) == 6 and len(found["samples"]) == 6
     assert [score["language"] for score in found["zero_shot"]] == list(EMOJI_LANGUAGES)
     for row in found["agreement"]:
