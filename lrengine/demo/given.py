@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from lrengine.data.tokenization import load_tokenizer
@@ -10,6 +11,7 @@ from lrengine.errors import DataError, UnsupportedModelError
 from lrengine.models.encoders import is_bert_type
 
 LLM_TYPES = ("llama", "mistral", "qwen2", "qwen3")
+LOG = "train.log"  # what every run of the demo writes first: where it is, the models beside it are the demo's
 
 
 def check_given(recipe: Recipe) -> None:
@@ -26,6 +28,18 @@ def check_given(recipe: Recipe) -> None:
         if config.model_type not in LLM_TYPES:
             expected = ", ".join(LLM_TYPES)
             raise UnsupportedModelError(f"--llm {recipe.llm}: a {config.model_type} model, expected one of {expected}")
+
+
+def check_out(recipe: Recipe, out: Path) -> None:
+    """`out` may hold an earlier run of the demo, whose models are deleted; nothing else of that name is.
+
+    Raises DataError when a given model lies in what would be deleted, or `out` has models of somebody else."""
+    models = (out / "models").resolve()
+    for option, name in (("--encoder", recipe.encoder), ("--llm", recipe.llm)):
+        if name is not None and Path(name).exists() and Path(name).resolve().is_relative_to(models):
+            raise DataError(f"{option} {name}: lies in {models}, which this run would replace; give another --out")
+    if models.exists() and any(models.iterdir()) and not (out / LOG).exists():
+        raise DataError(f"--out {out}: holds a folder models that no demo wrote; give another --out")
 
 
 def _config(option: str, name: str) -> Any:

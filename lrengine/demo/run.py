@@ -7,7 +7,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from lrengine.demo.caveats import duration
-from lrengine.demo.given import check_given
+from lrengine.demo.given import check_given, check_out
 from lrengine.demo.languages import name_of
 from lrengine.demo.measure import Job, compare
 from lrengine.demo.outcome import heat_maps, tagged, translation_samples, translations, zero_shot
@@ -26,6 +26,7 @@ TRANSLATED_TOKENS = 24  # of a timed translation: a long interface string
 def run_demo(sample: Sample, recipe: Recipe, out: Path) -> DemoResults:
     """Everything, with its progress on standard output; leaves models/, results.json and report.html in `out`."""
     check_given(recipe)
+    check_out(recipe, out)
     out.mkdir(parents=True, exist_ok=True)
     progress = Progress()
     threads = recipe.threads

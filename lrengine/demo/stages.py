@@ -14,6 +14,7 @@ from transformers.utils import logging as transformers_logging
 
 from lrengine.data.tokenization import TextEncoder, load_tokenizer, save_tokenizer, train_tokenizer
 from lrengine.demo.align import AlignmentBatches, AlignmentModel, SpecialIds, small_encoder
+from lrengine.demo.given import LOG
 from lrengine.demo.language_model import TextBatches, small_llm
 from lrengine.demo.pretrain import Budget, LossTicker, pretrain
 from lrengine.demo.recipe import Recipe
@@ -44,7 +45,7 @@ class Places:
 
     @property
     def log(self) -> Path:
-        return self.out / "train.log"
+        return self.out / LOG
 
     def clear(self) -> None:
         """Forget the models of an earlier run."""
