@@ -22,7 +22,7 @@ struct TensorRecord {
 };
 
 // Opens `model.safetensors`, or `model.safetensors.index.json` with its shards. Throws Error(kModelFile) naming the
-// file, the tensor, what was found and what was expected (BAD_INPUTS 1 to 4, 7). Files must not change while mapped.
+// file, the tensor, what was found and what was expected. Files must not change while mapped.
 class Checkpoint {
 public:
     static Checkpoint open(const std::filesystem::path& directory);

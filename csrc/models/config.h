@@ -113,8 +113,8 @@ struct ModelConfig {
     std::optional<ClassifierConfig> classifier;
 };
 
-// Reads DIRECTORY/config.json. Throws Error(kModelFile) naming the field, what was found and what was expected
-// (BAD_INPUTS 5), Error(kUnsupported) for a model_type, activation or rope type that this build cannot run.
+// Reads DIRECTORY/config.json. Throws Error(kModelFile) naming the field, what was found and what was expected;
+// Error(kUnsupported) for a model_type, activation or rope type that this build cannot run.
 ModelConfig read_config(const std::filesystem::path& directory);
 
 }  // namespace lrengine

@@ -1,4 +1,4 @@
-"""BAD_INPUTS 8 and 9: requests that break engines. Each gets a typed error that names the argument, what was found and
+"""Requests that break engines. Each gets a typed error that names the argument, what was found and
 what was expected, or a proper answer; and the engine answers the next request as before."""
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-// config.json that is missing, broken, or lies (BAD_INPUTS 5).
+// config.json that is missing, broken, or lies.
 #include <functional>
 
 #include "config_files.h"

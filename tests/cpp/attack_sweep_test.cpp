@@ -1,5 +1,5 @@
 // Every cut and every changed byte of a model directory: an error or, where the change is harmless, a model; never a
-// crash (BAD_INPUTS 7). Worth most under the sanitizers.
+// crash. Worth most under the sanitizers.
 #include <functional>
 
 #include "config_files.h"

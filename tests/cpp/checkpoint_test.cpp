@@ -1,4 +1,4 @@
-// Directories of weights: one file, or shards through an index (BAD_INPUTS 4 and 7).
+// Directories of weights: one file, or shards through an index.
 #include "core/checkpoint.h"
 
 #include <sys/stat.h>

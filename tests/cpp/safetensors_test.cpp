@@ -1,4 +1,4 @@
-// What a correct file gives, and the checks of the file's own numbers (BAD_INPUTS 1 to 3).
+// What a correct file gives, and the checks of the file's own numbers.
 #include "core/safetensors.h"
 
 #include <cstring>

@@ -1,4 +1,4 @@
-// Stored weights into those a backend computes with, and what is refused on the way (BAD_INPUTS 6).
+// Stored weights into those a backend computes with, and what is refused on the way.
 #include "core/weight_loader.h"
 
 #include <array>
