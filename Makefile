@@ -18,6 +18,7 @@ demo: $(VENV)/.built
 	$(BIN)/lrengine demo --out demo
 
 test: lint test-cpp test-python test-cuda test-transformers-4 test-wheel
+	@echo "make test: passed"
 
 build: $(VENV)/.built
 
@@ -44,7 +45,8 @@ lint: $(VENV)/.test-ready
 
 test-cpp: $(VENV)/.test-ready
 	cmake -S csrc -B $(BUILD) -GNinja -DLRENGINE_TESTS=ON -DLRENGINE_WERROR=ON -DLRENGINE_POISON=ON \
-	    -DLRENGINE_CUDA_EMULATION=ON \
+	    -DLRENGINE_CUDA_EMULATION=ON -DLRENGINE_PYTHON=ON -DLRENGINE_BENCHMARKS=ON \
+	    -Dpybind11_DIR="$$($(BIN)/python -m pybind11 --cmakedir)" \
 	    -DPython_EXECUTABLE=$(CURDIR)/$(BIN)/python
 	cmake --build $(BUILD) -j $(JOBS)
 	ctest --test-dir $(BUILD) --output-on-failure -j $(JOBS)
