@@ -92,7 +92,7 @@ class Pair:
                     assert abs(ours_ranked - score) < 1e-4 * max(1.0, abs(score)), (source, options)
 
 
-def check_every_option(pair: Pair, beams: Sequence[int] = (1, 3)) -> None:
+def check_every_option(pair: Pair, beams: Sequence[int] = (1, 2, 3, 4, 5)) -> None:
     """Every option, alone, for each number of beams."""
     for num_beams in beams:
         for options in (*ANY_SEARCH, *(BEAMS_ONLY if num_beams > 1 else ())):

@@ -115,3 +115,21 @@ def test_prefixes_are_continued(tmp_path: Path) -> None:
             torch.tensor(pair.sources), decoder_input_ids=torch.tensor([[0, *prefix]]), max_new_tokens=8, **options
         )[0, 4:].tolist()
         assert found.tokens == (expected[: expected.index(2)] if 2 in expected else expected), options
+
+
+@pytest.mark.parametrize("llm", ["llama3", "qwen3"])
+def test_a_prefix_of_fusion_is_more_of_the_prompt(tmp_path: Path, llm: str) -> None:
+    """To an LLM a prefix is what follows the prompt; transformers' generate gets it as part of `prompt_ids`. (Options
+    that look back, such as penalties, see a prefix and not a prompt, so they are not compared here.)"""
+    pair = fusion_pair(tmp_path, [1, 9, 40], encoder="xlm-roberta", llm=llm, eos_token_id=SEVERAL_ENDS)
+    assert pair.prompts is not None
+    prompts, prefixes = pair.prompts, [[90, 91, 92, 93], [120], []]  # one after an empty prompt, one empty itself
+    for options in ({}, {"min_new_tokens": 5}, {"num_beams": 3, "num_return_sequences": 2}, {"num_beams": 5}):
+        given = {"max_new_tokens": 8, **options}
+        pair.prompts = prompts
+        found = pair.engine_answers(prefix=prefixes, **given)
+        pair.prompts = [prompt + prefix for prompt, prefix in zip(prompts, prefixes, strict=True)]
+        expected = pair.torch_answers(**given)
+        for theirs, ours in zip(expected, found, strict=True):
+            assert [tokens for tokens, _, _ in theirs] == [answer.tokens for answer in ours], options
+            assert [ended for _, ended, _ in theirs] == [answer.finish_reason == "stop" for answer in ours], options
