@@ -17,6 +17,7 @@ import torch
 import transformers
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoModelForSequenceClassification
 
+from lrengine.data.tokenization import save_tokenizer, train_tokenizer
 from tiny import pad_batch, random_sources, save, tiny_classifier, tiny_fusion, tiny_swcm
 
 ROOT = Path(__file__).parents[2]
@@ -212,7 +213,27 @@ def test_the_other_transformers_reads_and_writes_the_same_models(tmp_path: Path)
         torch.testing.assert_close(logits_of(model), torch.load(tmp_path / name / "logits.pt"), rtol=0, atol=2e-5)
 
 
-def test_the_base_package_imports_no_torch() -> None:
-    code = "import lrengine, sys; sys.exit('torch' in sys.modules or 'transformers' in sys.modules)"
+WITHOUT_TORCH = """
+import sys
+for name in ("torch", "transformers", "accelerate", "datasets"):
+    sys.modules[name] = None  # importing it is an error, as where it is not installed
+import lrengine, lrengine.cli
+(answer,) = lrengine.Engine.load(sys.argv[1], threads=1).generate([[7, 8, 9]], max_new_tokens=4)
+print(*answer.tokens)
+status = lrengine.cli.main(["generate", sys.argv[1], "hello", "--max-new-tokens", "4", "--threads", "1"])
+sys.exit(status or lrengine.cli.main(["info", sys.argv[1]]))
+"""
+
+
+def test_the_engine_and_its_commands_need_no_torch(tmp_path: Path) -> None:
+    model = tiny_swcm(tie_word_embeddings=False)
+    save(model, tmp_path)
+    save_tokenizer(train_tokenizer(["hello, these are a few words of text"] * 3, 60), tmp_path)
+    expected = model.generate(torch.tensor([[7, 8, 9]]), max_new_tokens=4, do_sample=False)[0, 1:].tolist()
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
-    assert subprocess.run([sys.executable, "-c", code], env=environment, check=False).returncode == 0
+    command = [sys.executable, "-c", WITHOUT_TORCH, str(tmp_path)]
+    result = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr[-3000:]
+    tokens = [int(token) for token in result.stdout.splitlines()[0].split()]
+    assert tokens == [token for token in expected if token != 2]
+    assert "swcm" in result.stdout, "what `lrengine info` says"
