@@ -1,6 +1,13 @@
 // Memory and the choice of an instruction set.
+#include <algorithm>
 #include <cstdlib>
+#include <fstream>
+#include <initializer_list>
+#include <iterator>
+#include <set>
+#include <sstream>
 #include <string>
+#include <vector>
 
 #include "op_testing.h"
 
@@ -21,6 +28,31 @@ public:
 private:
     std::string before_;
 };
+
+#if defined(__x86_64__)
+constexpr ErrorCode kUnavailable = ErrorCode::kUnsupported;
+#else
+constexpr ErrorCode kUnavailable = ErrorCode::kInvalidArgument;  // other processors' sets have no name here
+#endif
+
+// What the kernel says about the processor, the backend's best last.
+std::vector<std::string> instruction_sets_of_this_processor() {
+    std::ifstream file("/proc/cpuinfo");
+    std::string line;
+    std::set<std::string> flags;
+    while (flags.empty() && std::getline(file, line)) {
+        if (line.rfind("flags", 0) != 0) continue;  // ARM's line is called Features
+        std::istringstream words(line.substr(line.find(':') + 1));
+        flags.insert(std::istream_iterator<std::string>(words), {});
+    }
+    const auto all = [&](std::initializer_list<const char*> names) {
+        return std::all_of(names.begin(), names.end(), [&](const char* name) { return flags.count(name) == 1; });
+    };
+    std::vector<std::string> sets = {"portable"};
+    if (all({"avx2", "fma", "f16c"})) sets.push_back("avx2");
+    if (sets.size() == 2 && all({"avx512f", "avx512bw", "avx512dq", "avx512vl"})) sets.push_back("avx512");
+    return sets;
+}
 
 }  // namespace
 
@@ -56,9 +88,17 @@ CPU_TEST(instruction_set_is_chosen_by_the_environment, "of the CPU") {
         CHECK_ERROR(cpu_isa(), ErrorCode::kInvalidArgument, "sse9");
         CHECK_ERROR(make_cpu_backend(1), ErrorCode::kInvalidArgument, "portable, avx2 or avx512");
     }
+    const std::vector<std::string> available = instruction_sets_of_this_processor();
+    for (const std::string name : {"portable", "avx2", "avx512"}) {
+        const WithIsa isa(name.c_str());
+        if (std::count(available.begin(), available.end(), name) == 1) {
+            CHECK_EQUAL(cpu_isa(), name);
+        } else {
+            CHECK_ERROR(cpu_isa(), kUnavailable, name);
+        }
+    }
     const WithIsa isa("");
-    const std::string best = cpu_isa();
-    CHECK(best == "portable" || best == "avx2" || best == "avx512");
+    CHECK_EQUAL(cpu_isa(), available.back());
 }
 
 CPU_TEST(threads_must_be_a_number_that_makes_sense, "of the CPU") {
