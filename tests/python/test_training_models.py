@@ -1,10 +1,12 @@
 """Training each model type for a few steps on the sample: the loss falls, and the directory is a whole model."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from training_support import EMOJI, NO_DROPOUT, TINY_ENCODER, UI, classifier_document, fusion_document, swcm_document
 from transformers import TrainerCallback
 
@@ -213,11 +215,74 @@ def test_worker_processes_change_nothing(tmp_path):
     assert curves[0] == curves[1]
 
 
-def test_bfloat16_and_tensorboard(tmp_path):
-    document = classifier_document(tmp_path / "m", max_steps=3, bf16=True, tensorboard=True)
-    assert run(document).steps == 3
-    document = fusion_document(tmp_path / "f", max_steps=2, bf16=True, gradient_checkpointing=True)
-    assert run(document).steps == 2
+class Watch(TrainerCallback):
+    """What a model does in training: the dtypes that linear layers give, how often each of those inside a Transformer
+    layer runs, the gradients' norm as the optimizer meets it."""
+
+    def __init__(self):
+        self.dtypes, self.runs, self.norms = set(), {}, []
+
+    def on_train_begin(self, args, state, control, model=None, **kwargs):
+        for name, module in model.named_modules():
+            if isinstance(module, torch.nn.Linear):
+                module.register_forward_hook(lambda module, _, output: self.dtypes.add(output.dtype))
+                if re.search(r"\.layers?\.\d+\.", name):
+                    self.runs[name] = 0
+                    # before the forward: a recomputation stops as soon as it has what it needs
+                    module.register_forward_pre_hook(lambda *_, name=name: self.count(name))
+
+    def count(self, name):
+        self.runs[name] += 1
+
+    def on_pre_optimizer_step(self, args, state, control, model=None, **kwargs):
+        norms = [parameter.grad.norm() for parameter in model.parameters() if parameter.grad is not None]
+        self.norms.append(float(torch.stack(norms).norm()))
+
+
+DOCUMENTS = {"swcm": swcm_document, "fusion": fusion_document, "classifier": classifier_document}
+
+
+@pytest.mark.parametrize("kind", DOCUMENTS)
+def test_bfloat16_computes_in_bfloat16_and_stores_float32(tmp_path, kind, monkeypatch):
+    for bf16 in (True, False):
+        # transformers 4 leaves its choice here, for every later run of the process
+        monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "no")
+        watch = Watch()
+        run(DOCUMENTS[kind](tmp_path / str(bf16), max_steps=2, bf16=bf16), callbacks=[watch])
+        assert watch.dtypes == {torch.bfloat16 if bf16 else torch.float32}
+    assert {tensor.dtype for tensor in load_file(tmp_path / "True" / "model.safetensors").values()} == {torch.float32}
+
+
+@pytest.mark.parametrize("kind", DOCUMENTS)
+def test_gradient_checkpointing_runs_layers_again(tmp_path, kind):
+    runs = []
+    for wanted in (False, True):
+        watch = Watch()
+        document = DOCUMENTS[kind](tmp_path / str(wanted), max_steps=2, gradient_checkpointing=wanted)
+        if kind == "fusion":
+            document["model"].update(freeze_encoder=False, freeze_llm=False)
+        run(document, callbacks=[watch])
+        runs.append(watch.runs)
+    assert len(runs[0]) >= 12 and set(runs[0].values()) == {2}
+    assert runs[1] == {name: 4 for name in runs[0]}
+
+
+def test_the_optimizer_meets_clipped_gradients(tmp_path):
+    norms = {}
+    for clip in (1e-3, 1e6):
+        watch = Watch()
+        document = swcm_document(tmp_path / str(clip), max_steps=2)
+        document["optimizer"]["clip"] = clip
+        result = run(document, callbacks=[watch])
+        norms[clip] = watch.norms
+        unclipped = [entry["grad_norm"] for entry in result.log_history if "grad_norm" in entry]
+        assert min(unclipped) > 0.1
+    assert norms[1e-3] == pytest.approx([1e-3] * 2, rel=1e-2)
+    assert norms[1e6] == pytest.approx(unclipped, rel=1e-3)
+
+
+def test_tensorboard_gets_the_curve(tmp_path):
+    run(classifier_document(tmp_path / "m", max_steps=3, tensorboard=True))
     assert list((tmp_path / "m" / "tensorboard").glob("events*"))
 
 
