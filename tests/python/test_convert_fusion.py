@@ -15,6 +15,7 @@ from torch import nn
 from transformers import PreTrainedModel, XLMRobertaModel
 
 from lrengine import Engine
+from lrengine.cli import main
 from lrengine.convert.options import ConvertOptions
 from lrengine.convert.run import convert
 from lrengine.errors import ModelFileError, UnsupportedModelError
@@ -55,14 +56,14 @@ def save_langbridge(model: LangBridge, folder: Path, kind: str, state: State | N
 
 
 @torch.no_grad()
-def assert_same_logits(model: nn.Module, directory: Path) -> LayerFusionForCausalLM:
+def assert_same_logits(model: nn.Module, directory: Path, bos: int = BOS) -> LayerFusionForCausalLM:
     """Ours in a padded batch against the published model row by row."""
     ours = LayerFusionForCausalLM.from_pretrained(directory, dtype=torch.float64).eval()
     model.double()
     ids, mask = pad_batch(SOURCES, 1)
     found = ours(input_ids=ids, attention_mask=mask, labels=torch.tensor(REST)).logits
     for row, (source, rest) in enumerate(zip(SOURCES, REST, strict=True)):
-        expected = model(source, rest, BOS)[:-1]
+        expected = model(source, rest, bos)[:-1]
         torch.testing.assert_close(found[row], expected, rtol=1e-5, atol=1e-5)
     return ours
 
@@ -139,6 +140,37 @@ def test_tokenizers_of_both_sides_are_copied(tmp_path: Path) -> None:
     convert(source, tmp_path / "dst", options=replace(options, llm_tokenizer=tmp_path / "parts"))
     assert (tmp_path / "dst/tokenizer.json").read_text() == '"encoder"'
     assert (tmp_path / "dst/llm/tokenizer.json").read_text() == '"llm"'
+
+
+@pytest.mark.parametrize("ends", [[276], [276, 99]])
+def test_the_command_line_says_what_the_checkpoint_does_not(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], ends: list[int]
+) -> None:
+    model = langbridge("linear")
+    sub_configs(tmp_path / "parts", model.lb.enc, tiny_llm("llama"))
+    source = save_langbridge(model, tmp_path / "src", "linear")
+    for name in ("tokenizer", "llm-tokenizer"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "tokenizer.json").write_text(f'"{name}"')
+    target = tmp_path / "dst"
+    command = ["convert", str(source), str(target), "--encoder-config", str(tmp_path / "parts/enc/config.json")]
+    assert main(command) == 2 and "--llm-config" in capsys.readouterr().err
+    command += ["--llm-config", str(tmp_path / "parts/llm"), "--bos-id", "3", "--pad-id", "4"]
+    command += [word for end in ends for word in ("--eos-id", str(end))]
+    assert main(command) == 0
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[0] == f"{target}: converted from langbridge"
+    assert [line.partition(":")[0] for line in printed[1:]] == [str(target), str(target / "llm")], "no tokenizers yet"
+    command += ["--llm-tokenizer", str(tmp_path / "llm-tokenizer"), "--tokenizer", str(tmp_path / "tokenizer")]
+    assert main(command) == 2 and "--force" in capsys.readouterr().err
+    assert main([*command, "--force", "--type", "langbridge"]) == 0
+    assert capsys.readouterr().out == f"{target}: converted from langbridge\n"
+    fields = json.loads((target / "config.json").read_text())
+    assert fields["eos_token_id"] == (ends if len(ends) > 1 else ends[0])
+    assert (fields["bos_token_id"], fields["pad_token_id"]) == (3, 4)
+    assert (target / "tokenizer.json").read_text() == '"tokenizer"'
+    assert (target / "llm/tokenizer.json").read_text() == '"llm-tokenizer"'
+    assert_same_logits(model, target, bos=3)
 
 
 def published_encoder(kind: str) -> PreTrainedModel:
