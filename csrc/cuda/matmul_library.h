@@ -25,7 +25,7 @@ class MatmulLibrary {
 public:
     virtual ~MatmulLibrary() = default;
 
-    // The library applies this activation after the bias by itself (kRelu, kGeluTanh).
+    // The library applies this activation after the bias by itself.
     virtual bool fuses(Activation activation) const = 0;
     // Thread-safe. Throws Error(kDevice).
     virtual void run(const MatmulArgs& args, cudaStream_t stream) = 0;

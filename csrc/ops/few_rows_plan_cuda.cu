@@ -132,6 +132,8 @@ bool fuse_norm(FewRowsPlan& plan, const NormArgs& norm) {
     for (int i = 0; i < list.count; ++i) {
         const Product& product = list.items[i];
         if (product.x_number != 0 || product.out.data == norm.x.data) return false;
+        // One block writes norm.out while others finish their outputs.
+        if (product.out.data == norm.out.data || product.residual.data == norm.out.data) return false;
     }
     const bool same = first.x.matrix.data == norm.out.data && first.x.matrix.stride == norm.out.stride &&
                       first.rows == norm.x.rows && first.cols == norm.x.cols;
