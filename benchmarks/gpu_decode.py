@@ -23,6 +23,7 @@ import torch
 from workloads import build_fusion, build_swcm, quantized, step_bytes, weight_bytes
 
 SOURCE, NEW_TOKENS = 64, 64
+WORKLOADS = ("swcm", "swcm-tied", "fusion")
 Generate = Callable[[int, int, int], None]  # batch, new tokens, beams
 
 
@@ -138,19 +139,47 @@ def launches_per_token(loaded: Any, generate: Generate) -> float:
 
 
 def provenance(device: str) -> dict[str, Any]:
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True)
-    facts: dict[str, Any] = {"date": time.strftime("%Y-%m-%d"), "commit": commit.stdout.strip() or None}
-    facts |= {"torch": torch.__version__, "device": device}
+    facts: dict[str, Any] = {"date": time.strftime("%Y-%m-%d"), "torch": torch.__version__, "device": device}
+    facts["commit"] = output_of(["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"])
     if torch.cuda.is_available():
-        query = ["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"]
-        facts["gpu"] = subprocess.run(query, capture_output=True, text=True).stdout.strip()
+        facts["gpu"] = output_of(["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"])
     return facts
+
+
+def output_of(command: list[str]) -> str | None:
+    """What a command prints; None where there is no such command."""
+    try:
+        return subprocess.run(command, capture_output=True, text=True).stdout.strip() or None
+    except OSError:
+        return None
+
+
+def check(folder: Path, device: str, fusion: bool, repeats: int = 100) -> dict[str, Any]:
+    """Numbers at real dimensions: scores of 48 tokens against the CPU's, and one request again and again, which must
+    give the same tokens each time: kernels that overlap wrongly would not."""
+    import lrengine
+
+    source, target = list(range(5, 5 + SOURCE)), list(range(40, 88))
+    scores = {
+        place: lrengine.Engine.load(folder, device=place).score([source], [target], prompts=prompts_of(fusion, 1))[0]
+        for place in {device, "cpu"}
+    }
+    pairs = zip(scores[device].token_logprobs, scores["cpu"].token_logprobs, strict=True)
+    loaded = lrengine.Engine.load(folder, device=device)
+    answers = {
+        tuple(
+            loaded.generate([source], prompts=prompts_of(fusion, 1), max_new_tokens=32, suppress_tokens=[2])[0].tokens
+        )
+        for _ in range(repeats)
+    }
+    return {"largest_logprob_difference": max(abs(a - b) for a, b in pairs), "distinct_answers": len(answers)}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("work", type=Path)
-    parser.add_argument("--workload", choices=["swcm", "swcm-tied", "fusion"], default="swcm")
+    parser.add_argument("--workload", choices=WORKLOADS, default="swcm")
+    parser.add_argument("--build-only", action="store_true", help="make the models of all workloads and stop")
     parser.add_argument("--dtypes", nargs="+", default=["bfloat16", "int8"])
     parser.add_argument("--batches", nargs="+", type=int, default=[1, 8, 32, 128])
     parser.add_argument("--beams", nargs="+", type=int, default=[1, 4], help="at batch 1")
@@ -160,31 +189,15 @@ def main() -> None:
     parser.add_argument("--smoke", action="store_true", help="tiny, on the CPU: shows that the script runs")
     args = parser.parse_args()
 
+    if args.build_only:
+        for workload in WORKLOADS:
+            folders_of(args.work, workload, args.dtypes, args.smoke)
+        return
     fusion = args.workload == "fusion"
     device = "cpu" if args.smoke else "cuda"
-    folder = args.work / f"{args.workload}-bfloat16{'-smoke' if args.smoke else ''}"
-    if fusion:
-        build_fusion(folder, small=args.smoke)
-    else:
-        build_swcm(folder, "tied" if args.workload == "swcm-tied" else "init", "bfloat16")
-    folders = {dtype: folder if dtype == "bfloat16" else quantized(folder, dtype) for dtype in args.dtypes}
-
-    runs: dict[str, Generate] = {}
-    launches: dict[str, float] = {}
-    for dtype, directory in folders.items():
-        runs[f"lrengine {dtype}"], loaded = engine(directory, device, fusion)
-        launches[dtype] = launches_per_token(loaded, runs[f"lrengine {dtype}"])
-    for name in args.peers:
-        runs[f"torch {name} bfloat16"] = peer(folder, fusion, name == "compile", "bfloat16", device)
-
-    rows: list[dict[str, Any]] = []
-    for beams in args.beams:
-        rows += measure(runs, 1, beams, args.rounds)
-    for batch in [batch for batch in args.batches if batch > 1]:
-        rows += measure(runs, batch, 1, max(1, args.rounds // 2))
+    folders = folders_of(args.work, args.workload, args.dtypes, args.smoke)
     report: dict[str, Any] = provenance(device) | {
-        "workload": args.workload, "source": SOURCE, "new_tokens": NEW_TOKENS, "smoke": args.smoke, "rows": rows,
-        "launches_per_token": launches,
+        "workload": args.workload, "source": SOURCE, "new_tokens": NEW_TOKENS, "smoke": args.smoke, "rows": [],
         "step_bytes": {dtype: step_bytes(directory) for dtype, directory in folders.items()},
         "weight_bytes": {dtype: weight_bytes(directory) for dtype, directory in folders.items()},
     }  # fmt: skip
@@ -192,9 +205,38 @@ def main() -> None:
         bandwidth = copy_bandwidth()
         report["copy_bandwidth_gb_s"] = bandwidth / 1e9
         report["floor_us"] = {dtype: size / bandwidth * 1e6 for dtype, size in report["step_bytes"].items()}
+
+    runs: dict[str, Generate] = {}
+    report["launches_per_token"] = {}
+    for dtype, directory in folders.items():
+        runs[f"lrengine {dtype}"], loaded = engine(directory, device, fusion)
+        report["launches_per_token"][dtype] = launches_per_token(loaded, runs[f"lrengine {dtype}"])
+    report["check"] = check(folders[args.dtypes[0]], device, fusion, 3 if args.smoke else 100)
+    save(report, args.json)
+    for name in args.peers:
+        directory = folders_of(args.work, args.workload, ["bfloat16"], args.smoke)["bfloat16"]
+        runs[f"torch {name} bfloat16"] = peer(directory, fusion, name == "compile", "bfloat16", device)
+    settings = [(1, beams, args.rounds) for beams in args.beams]
+    settings += [(batch, 1, max(1, args.rounds // 2)) for batch in args.batches if batch > 1]
+    for batch, beams, rounds in settings:
+        report["rows"] += measure(runs, batch, beams, rounds)
+        save(report, args.json)  # what a time limit cuts off is not lost
     print(json.dumps(report, indent=1))
-    if args.json:
-        args.json.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+
+
+def folders_of(work: Path, workload: str, dtypes: list[str], smoke: bool) -> dict[str, Path]:
+    """The workload's model in each type, made where it is missing."""
+    folder = work / f"{workload}-bfloat16{'-smoke' if smoke else ''}"
+    if workload == "fusion":
+        build_fusion(folder, small=smoke)
+    else:
+        build_swcm(folder, "tied" if workload == "swcm-tied" else "init", "bfloat16")
+    return {dtype: folder if dtype == "bfloat16" else quantized(folder, dtype) for dtype in dtypes}
+
+
+def save(report: dict[str, Any], path: Path | None) -> None:
+    if path:
+        path.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

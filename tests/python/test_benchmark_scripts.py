@@ -1,0 +1,34 @@
+"""The GPU benchmarks in miniature, on the CPU: what they report must not fail at the end of a run on a real GPU."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_decode_benchmark_in_miniature(tmp_path: Path) -> None:
+    report = tmp_path / "report.json"
+    command = [
+        sys.executable,
+        str(ROOT / "benchmarks" / "gpu_decode.py"),
+        str(tmp_path),
+        "--workload",
+        "fusion",
+        "--smoke",
+    ]
+    command += ["--rounds", "1", "--batches", "2", "--beams", "1", "--dtypes", "bfloat16", "int8", "--peers"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    subprocess.run([*command, "--json", str(report)], check=True, env=environment, capture_output=True)
+    found = json.loads(report.read_text(encoding="utf-8"))
+    assert found["smoke"] and found["check"] == {"largest_logprob_difference": 0.0, "distinct_answers": 1}
+    assert [(row["name"], row["batch"]) for row in found["rows"]] == [
+        (f"lrengine {dtype}", batch) for batch in (1, 2) for dtype in ("bfloat16", "int8")
+    ]
+    assert found["step_bytes"]["int8"] < found["step_bytes"]["bfloat16"] < found["weight_bytes"]["bfloat16"]
+
+
+def test_the_gpu_script_is_valid_shell() -> None:
+    subprocess.run(["bash", "-n", str(ROOT / "benchmarks" / "gpu_check.sh")], check=True)
