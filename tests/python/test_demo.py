@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import random
 import re
 import zlib
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,6 +20,7 @@ from lrengine.demo.align import AlignmentBatches, AlignmentModel, SpecialIds, sm
 from lrengine.demo.languages import name_of
 from lrengine.demo.pretrain import Budget, pretrain
 from lrengine.demo.progress import Progress
+from lrengine.demo.recipe import Recipe
 from lrengine.demo.report import write_report
 from lrengine.demo.results import (
     Agreement,
@@ -30,7 +33,10 @@ from lrengine.demo.results import (
     ZeroShotScore,
 )
 from lrengine.demo.sample import EMOJI_LANGUAGES, Sample, find_sample
+from lrengine.demo.stages import MODELS, Places
 from lrengine.demo.svg import Bar, BarGroup, bar_chart, heat_map, line_chart, nice_ticks
+from lrengine.demo.tracks import _gather, _run, _workers, train_all
+from lrengine.errors import DataError
 from lrengine.models.losses import IGNORED_LABEL
 from tiny import tiny_encoder, tiny_encoder_config, tiny_llm
 
@@ -108,6 +114,49 @@ def test_quick_demo_from_given_models(small_sample: Path, tmp_path: Path, monkey
     assert (found["encoder"], found["llm"]) == (given[1], given[3])
     assert len(found["translation"]) == 6 and len(found["zero_shot"]) == len(EMOJI_LANGUAGES)
     assert sorted(path.name for path in (out / "models").iterdir()) == ["classifier", "fusion", "swcm"]
+
+
+SMALL = Recipe(seconds=2.0, encoder_width=32, encoder_layers=1, llm_width=64, llm_layers=1)
+
+
+def test_workers_are_two_processes() -> None:
+    with _workers(SMALL) as (executor, reports):
+        waiting = executor.submit(reports.get, True, 120)
+        executor.submit(reports.put, "from the other worker").result(timeout=120)
+        assert waiting.result() == "from the other worker"
+        assert executor.submit(os.getpid).result() != os.getpid()
+
+
+def test_every_stage_trains_in_a_process_of_its_own(
+    small_sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lrengine.demo.tracks.Workshop", None)  # of this process: nothing is to be trained here
+    reported: list[str] = []
+    progress = Progress(io.StringIO())
+    monkeypatch.setattr(progress, "tick", reported.append)
+    places = Places(small_sample, tmp_path / "demo")
+    places.clear()
+    stages = train_all(places, SMALL, progress)
+
+    assert {stage.key for stage in stages[:2]} == {"encoder", "llm"}
+    assert {stage.key for stage in stages[2:]} == {"swcm", "fusion", "classifier"}
+    begun = [stage.begun for stage in stages]
+    assert begun == sorted(begun)
+    assert max(stage.begun + stage.seconds for stage in stages[:2]) <= begun[2], "what is needed first is made first"
+    assert all(stage.steps > 0 for stage in stages)
+    assert sorted(path.name for path in places.models.iterdir()) == sorted(MODELS)
+    assert all((places.models / name / "model.safetensors").is_file() for name in MODELS)
+    assert any("   " in text for text in reported), "two stages side by side"
+    written = progress.stream.getvalue()  # type: ignore[attr-defined]
+    assert all(f"{stage.title}: {stage.objective}, {stage.steps:,} steps" in written for stage in stages)
+
+
+def test_an_error_in_a_process_of_training_arrives_whole(small_sample: Path, tmp_path: Path) -> None:
+    places = Places(small_sample, tmp_path / "demo")
+    places.clear()
+    recipe = replace(SMALL, encoder=str(tmp_path / "no-encoder"))
+    with _workers(recipe) as (executor, reports), pytest.raises(DataError, match="no-encoder"):
+        _gather([executor.submit(_run, places, recipe, "train_classifier", 0.0, reports)], reports, Progress())
 
 
 @pytest.mark.parametrize("kind", ["mt5", "m2m_100"])
