@@ -121,8 +121,8 @@ SMALL = Recipe(seconds=2.0, encoder_width=32, encoder_layers=1, llm_width=64, ll
 
 def test_workers_are_two_processes() -> None:
     with _workers(SMALL) as (executor, reports):
-        waiting = executor.submit(reports.get, True, 120)
-        executor.submit(reports.put, "from the other worker").result(timeout=120)
+        waiting = executor.submit(reports.get, True, 60)
+        executor.submit(reports.put, "from the other worker").result(timeout=60)
         assert waiting.result() == "from the other worker"
         assert executor.submit(os.getpid).result() != os.getpid()
 

@@ -1,7 +1,9 @@
-"""Real weights: multilingual-e5-small and smollm2-135m-instruct as one layer-fusion model, in PyTorch and engine."""
+"""Real weights: multilingual-e5-small and smollm2-135m-instruct as one layer-fusion model, and the first as an SWCM,
+in PyTorch and engine; the demo made from both."""
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from collections.abc import Iterator
@@ -14,7 +16,8 @@ import torch
 from transformers import AutoTokenizer
 
 from lrengine import Engine
-from lrengine.models import LayerFusionForCausalLM
+from lrengine.cli import main
+from lrengine.models import LayerFusionForCausalLM, SwcmForConditionalGeneration
 
 pytestmark = [
     pytest.mark.real,
@@ -131,3 +134,44 @@ def test_a_gigabyte_opens_in_half_a_second(directory: Path) -> None:
         for path in tokenizers:
             path.with_suffix(".away").rename(path)
     assert min(seconds) < 0.5
+
+
+def test_swcm_from_e5(real: Path, tmp_path: Path) -> None:
+    """Nothing has taught its decoder to translate, but a decoder of real weights it is."""
+    encoder = real / "multilingual-e5-small"
+    tokenizer = AutoTokenizer.from_pretrained(encoder)
+    model = SwcmForConditionalGeneration.from_encoder(encoder, tokenizer=tokenizer, dtype=torch.float32).eval()
+    model.save_pretrained(tmp_path)
+    (tmp_path / "tokenizer.json").write_bytes((encoder / "tokenizer.json").read_bytes())
+    engine = Engine.load(tmp_path, threads=1)
+    distinct = set()
+    for options in ({}, {"no_repeat_ngram_size": 1}):
+        answers = engine.generate(TEXTS[:3], max_new_tokens=10, min_new_tokens=10, **options)
+        for text, answer in zip(TEXTS[:3], answers, strict=True):
+            expected = model.generate(
+                torch.tensor([tokenizer(text)["input_ids"]]),
+                max_new_tokens=10,
+                min_new_tokens=10,
+                do_sample=False,
+                **options,
+            )[0].tolist()
+            assert len(expected) == 11, "the start token, and ten"
+            assert answer.tokens == expected[1:], (text, options)
+            assert answer.text == tokenizer.decode(expected, skip_special_tokens=True)
+            distinct.add(tuple(expected))
+    assert len(distinct) > 3
+
+
+def test_quick_demo_from_real_models(real: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    given = ["--encoder", str(real / "multilingual-e5-small"), "--llm", str(real / "smollm2-135m-instruct")]
+    assert main(["demo", "--quick", "--out", str(tmp_path), *given]) == 0
+    found = json.loads((tmp_path / "results.json").read_text(encoding="utf-8"))
+    assert {stage["key"] for stage in found["stages"]} == {"swcm", "fusion", "classifier"}
+    assert (found["encoder"], found["llm"]) == (given[1], given[3])
+    assert len(found["agreement"]) == 3
+    for row in found["agreement"]:
+        assert row["equal"] == row["count"] > 0, row
+        assert row["difference"] < 1e-3, row
+    assert all(latency["engine_p50"] > 0 for latency in found["latency"])
+    assert (tmp_path / "report.html").is_file()
+    assert "outputs identical to PyTorch's" in capsys.readouterr().out
