@@ -22,8 +22,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from workloads import build_swcm, quantized, step_bytes, weight_bytes
 
-SOURCE, NEW_TOKENS, VOCABULARY = 64, 64, 135_359
+SOURCE, NEW_TOKENS = 64, 64
 REFERENCE = "torch eager float32"
 
 PEAK_MEMORY = """
@@ -37,30 +38,6 @@ engine.generate([list(range(5, 5 + int(sys.argv[3])))], max_new_tokens=int(sys.a
 peak = next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM"))
 print(json.dumps({"import_s": imported - started, "open_s": opened - imported, "peak_mib": peak / 1024}))
 """
-
-
-def build(folder: Path) -> None:
-    """Write the random model once."""
-    if (folder / "config.json").exists():
-        return
-    import torch
-    from transformers import XLMRobertaConfig, XLMRobertaModel
-
-    from lrengine.models import SwcmForConditionalGeneration
-
-    torch.manual_seed(0)
-    config = XLMRobertaConfig(
-        vocab_size=VOCABULARY, max_position_embeddings=514, type_vocab_size=1, layer_norm_eps=1e-5
-    )
-    encoder = XLMRobertaModel(config, add_pooling_layer=False)
-    model = SwcmForConditionalGeneration.from_encoder(
-        encoder, normal_layer_interval=3, normal_after_last=True, sharing="init", tie_word_embeddings=True
-    )
-    model.save_pretrained(folder)
-
-
-def weight_bytes(folder: Path) -> int:
-    return sum(file.stat().st_size for file in folder.glob("*.safetensors"))
 
 
 def read_bandwidth(threads: int) -> float:
@@ -122,29 +99,11 @@ def engine(folder: Path, threads: int) -> Callable[[int], None]:
     return generate
 
 
-def step_bytes(folder: Path) -> int:
-    """Weight bytes that one decode step reads: decoder layers (less cross K and V) and the output projection."""
-    from lrengine.safetensors_directory import SafetensorsDirectory
-
-    def is_read(name: str) -> bool:
-        if name.startswith("decoder."):
-            return "cross_attention.k_proj" not in name and "cross_attention.v_proj" not in name
-        return name.startswith("encoder.embeddings.word_embeddings")
-
-    with SafetensorsDirectory(folder) as tensors:
-        return sum(spec.nbytes for name, spec in tensors.specs.items() if is_read(name))
-
-
 def prepare(work: Path, dtypes: list[str]) -> dict[str, Path]:
     """A directory for each type; float32 always."""
-    folders = {"float32": work / "swcm-base"}
-    build(folders["float32"])
-    for dtype in set(dtypes) - {"float32"}:
-        folders[dtype] = work / f"swcm-base-{dtype}"
-        if not folders[dtype].exists():
-            command = ["quantize", str(folders["float32"]), str(folders[dtype]), "--dtype", dtype]
-            subprocess.run([sys.executable, "-m", "lrengine", *command], check=True)
-    return folders
+    folder = work / "swcm-base"
+    build_swcm(folder)
+    return {"float32": folder} | {dtype: quantized(folder, dtype) for dtype in dtypes if dtype != "float32"}
 
 
 def peak_memory(folder: Path, threads: int) -> dict[str, float]:
