@@ -6,6 +6,7 @@ with every memory access checked."""
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -25,8 +26,11 @@ LIBRARY = os.environ.get("LRENGINE_CUDA_LIBRARY") or str(
     Path(lrengine.__file__).with_name("liblrengine_cuda.so")  # beside the module, where a build with CUDA puts it
 )
 REQUIRED = os.environ.get("LRENGINE_REQUIRE_CUDA") == "1"
+# A backend built for others' GPUs finds none here; one named by hand is the emulation, or meant.
+HAS_GPU = "LRENGINE_CUDA_LIBRARY" in os.environ or Path("/dev/nvidiactl").exists() or bool(shutil.which("nvidia-smi"))
 pytestmark = pytest.mark.skipif(
-    not REQUIRED and not Path(LIBRARY).exists(), reason="this build has no CUDA backend; `make test-cuda` makes one"
+    not REQUIRED and not (HAS_GPU and Path(LIBRARY).exists()),
+    reason="no GPU here, or a build without the CUDA backend; `make test-cuda` runs these on the emulation",
 )
 
 MODELS: dict[str, Callable[[], PreTrainedModel]] = {
