@@ -24,6 +24,7 @@ struct Shape {
     std::int64_t n, k;
 };
 
+constexpr std::int64_t kGroup = 64;                         // of int4
 constexpr std::size_t kColdBytes = std::size_t{512} << 20;  // well beyond any cache
 
 template <typename Body>
@@ -64,17 +65,23 @@ public:
     }
 
     void run(DType dtype, Shape shape, std::int64_t rows) {
-        const std::size_t bytes = static_cast<std::size_t>(shape.n * shape.k) * size_of(dtype);
+        Weight weight{.dtype = dtype, .rows = shape.n, .cols = shape.k};
+        const auto bytes = static_cast<std::size_t>(shape.n * weight.row_bytes());
         const std::size_t copies = std::max<std::size_t>(kColdBytes / bytes, 1);
         std::vector<float> x(static_cast<std::size_t>(rows * shape.k), 0.5f),
             out(static_cast<std::size_t>(rows * shape.n));
         const std::vector<float> scales(static_cast<std::size_t>(shape.n), 0.01f);
+        const std::vector<std::uint16_t> group_scales(static_cast<std::size_t>(shape.n * shape.k / kGroup), 0x3c00);
+        if (dtype == DType::kInt8) weight.scales = scales.data();
+        if (dtype == DType::kInt4) weight.group_scales = group_scales.data();
+        if (dtype == DType::kInt4) weight.group_size = kGroup;
         std::vector<double> times, reads;
         for (int i = 0; i < repeats_; ++i) {
             const std::size_t mine = static_cast<std::size_t>(2 * i) % copies, other = (mine + 1) % copies;
             LinearArgs args;
             args.x = {x.data(), DType::kFloat32, rows, shape.k, shape.k};
-            args.weight = {bytes_at(mine * bytes), dtype, shape.n, shape.k, scales.data()};
+            args.weight = weight;
+            args.weight.data = bytes_at(mine * bytes);
             args.out = {out.data(), DType::kFloat32, rows, shape.n, shape.n};
             times.push_back(seconds([&] { backend_->linear(args); }));
             reads.push_back(read_once(pool_, std::span(memory_).subspan(other * bytes / 8, bytes / 8)));
@@ -105,7 +112,9 @@ int main(int argc, char** argv) {
     for (const Shape shape : {Shape{135359, 768}, Shape{3072, 768}, Shape{768, 3072}, Shape{768, 768}}) {
         for (const std::int64_t rows : {1, 4, 64, 256}) {
             if (shape.n > 100000 && rows > 4) continue;
-            for (const DType dtype : {DType::kFloat32, DType::kBFloat16, DType::kInt8}) bench.run(dtype, shape, rows);
+            for (const DType dtype : {DType::kFloat32, DType::kBFloat16, DType::kInt8, DType::kInt4}) {
+                bench.run(dtype, shape, rows);
+            }
         }
     }
 }

@@ -17,7 +17,7 @@ struct Entry {
 };
 
 // In the order of the enumerators, so that an entry is found by its value.
-constexpr std::array<Entry, 10> kEntries{{
+constexpr std::array<Entry, 11> kEntries{{
     {DType::kFloat32, 4, "float32"},
     {DType::kFloat16, 2, "float16"},
     {DType::kBFloat16, 2, "bfloat16"},
@@ -28,6 +28,7 @@ constexpr std::array<Entry, 10> kEntries{{
     {DType::kInt64, 8, "int64"},
     {DType::kBool, 1, "bool"},
     {DType::kFloat64, 8, "float64"},
+    {DType::kInt4, 0, "int4"},
 }};
 
 const Entry& entry_of(DType dtype) {
@@ -45,7 +46,10 @@ std::uint32_t shift_to_even(std::uint32_t value, int shift) {
 
 }  // namespace
 
-std::size_t size_of(DType dtype) { return entry_of(dtype).bytes; }
+std::size_t size_of(DType dtype) {
+    if (dtype == DType::kInt4) fail(ErrorCode::kInternal, "an int4 is not a number of bytes");
+    return entry_of(dtype).bytes;
+}
 
 std::string_view name_of(DType dtype) { return entry_of(dtype).name; }
 

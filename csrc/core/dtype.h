@@ -18,10 +18,11 @@ enum class DType : std::uint8_t {
     kInt32,
     kInt64,
     kBool,
-    kFloat64
+    kFloat64,
+    kInt4  // two a byte, in groups that share a scale: core/int4_groups.h
 };
 
-// Bytes of one element.
+// Bytes of one element. kInt4 has none: Error(kInternal).
 std::size_t size_of(DType dtype);
 
 // "float32", "bfloat16", "int8", ... as the Python API spells them.

@@ -8,15 +8,34 @@
 namespace lrengine {
 
 // A weight matrix [rows, cols], row-major and dense: rows are output channels, cols input channels, as in
-// torch.nn.Linear. dtype is kFloat32, kBFloat16, kFloat16 or kInt8. For kInt8, value = scales[row] * data[row, col].
+// torch.nn.Linear. dtype is kFloat32, kBFloat16, kFloat16, kInt8 or kInt4. For kInt8, value = scales[row] *
+// data[row, col]. For kInt4, value = group_scales[row, col / group_size] * (level[row, col] - 8), with levels packed as
+// core/int4_groups.h says and cols a multiple of 32.
 struct Weight {
     const void* data = nullptr;
     DType dtype = DType::kFloat32;
     std::int64_t rows = 0;
     std::int64_t cols = 0;
-    const float* scales = nullptr;  // [rows], only for kInt8
+    const float* scales = nullptr;                // [rows], only for kInt8
+    const std::uint16_t* group_scales = nullptr;  // bfloat16 [rows, groups()], only for kInt4
+    std::int64_t group_size = 0;                  // 32, 64 or 128, only for kInt4
 
     explicit operator bool() const { return data != nullptr; }
+
+    std::int64_t row_bytes() const {
+        return dtype == DType::kInt4 ? cols / 2 : cols * static_cast<std::int64_t>(size_of(dtype));
+    }
+    std::int64_t groups() const { return (cols + group_size - 1) / group_size; }
+
+    // Rows [first, first + count).
+    Weight slice(std::int64_t first, std::int64_t count) const {
+        Weight view = *this;
+        view.data = static_cast<const char*>(data) + first * row_bytes();
+        view.rows = count;
+        if (scales != nullptr) view.scales += first;
+        if (group_scales != nullptr) view.group_scales += first * groups();
+        return view;
+    }
 };
 
 // A float32 vector: bias, norm weight, learned vector. Null when the model has none.

@@ -59,6 +59,8 @@ bool values_are_sound(const void* source, DType dtype, std::int64_t count) {
             return !has_exponent_of_ones<std::uint16_t>(source, elements, 0x7f80u);
         case DType::kInt8:
             return !has_lowest(source, elements);
+        case DType::kUInt8:
+            return true;
         default:
             fail(ErrorCode::kInternal, "not the element type of a weight");
     }

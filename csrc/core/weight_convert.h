@@ -14,7 +14,7 @@ namespace lrengine {
 bool is_weight_float(DType dtype);
 
 // No NaN and no Inf among `count` elements of a float type; for kInt8: no -128, which symmetric quantisation never
-// writes and products that negate int8 could not hold.
+// writes and products that negate int8 could not hold. Every kUInt8 is two levels of int4.
 bool values_are_sound(const void* source, DType dtype, std::int64_t count);
 
 // `destination.size()` elements of a float type, exactly.

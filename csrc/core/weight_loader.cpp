@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <iterator>
+#include <string_view>
 #include <utility>
 
 #include "core/error.h"
@@ -52,6 +54,37 @@ void require_float(const TensorRecord& record, const std::string& expected = "fl
            record.dtype == DType::kInt8 ? "values from -127 to 127" : "finite numbers");
 }
 
+// Of a matrix of any type.
+std::int64_t columns_of(const TensorRecord& record) {
+    return record.dtype == DType::kUInt8 ? 2 * record.shape[1] : record.shape[1];
+}
+
+DType stored_type(const TensorRecord& record) { return record.dtype == DType::kUInt8 ? DType::kInt4 : record.dtype; }
+
+// What stays int8 where the rest is int4. Its error is that of the logits, or of every token: docs/MODEL_DIRECTORY.md.
+bool stays_int8(const TensorRecord& record) {
+    constexpr std::string_view kNames[] = {"word_embeddings.weight", "shared.weight", "embed_tokens.weight",
+                                           "lm_head.weight"};
+    const bool named = std::any_of(std::begin(kNames), std::end(kNames),
+                                   [&](std::string_view name) { return record.name.ends_with(name); });
+    return named || columns_of(record) % kInt4Block != 0;
+}
+
+// Rows of bfloat16 scales, copied: a tensor in a file is not aligned.
+class GroupScales {
+public:
+    GroupScales() = default;
+    explicit GroupScales(const TensorRecord& record)
+        : groups_(record.shape[1]), values_(record.bytes / sizeof(std::uint16_t)) {
+        std::memcpy(values_.data(), record.data, record.bytes);
+    }
+    const std::uint16_t* of_row(std::int64_t row) const { return values_.data() + row * groups_; }
+
+private:
+    std::int64_t groups_ = 0;
+    std::vector<std::uint16_t> values_;
+};
+
 void forget(const TensorRecord& record) {
     MappedFile::release({static_cast<const std::byte*>(record.data), record.bytes});
 }
@@ -59,16 +92,18 @@ void forget(const TensorRecord& record) {
 }  // namespace
 
 WeightLoader::WeightLoader(const Checkpoint& checkpoint, Backend& backend, WeightStorage& storage,
-                           std::optional<DType> target)
+                           std::optional<DType> target, std::int64_t group_size)
     : checkpoint_(checkpoint),
       backend_(backend),
       storage_(storage),
       target_(target),
+      group_size_(group_size),
       pool_(loading_threads(checkpoint.mapped_bytes())) {
-    if (target && !is_weight_float(*target) && *target != DType::kInt8) {
-        fail(ErrorCode::kInvalidArgument,
-             "dtype: found \"" + std::string(name_of(*target)) + "\", expected float32, bfloat16, float16 or int8");
+    if (target && !is_weight_float(*target) && *target != DType::kInt8 && *target != DType::kInt4) {
+        fail(ErrorCode::kInvalidArgument, "dtype: found \"" + std::string(name_of(*target)) +
+                                              "\", expected float32, bfloat16, float16, int8 or int4");
     }
+    if (!is_group_size(group_size)) fail(ErrorCode::kInternal, "int4: group size " + std::to_string(group_size));
 }
 
 bool WeightLoader::has(const std::string& name) const { return checkpoint_.find(name) != nullptr; }
@@ -89,6 +124,17 @@ const TensorRecord& WeightLoader::require_matrix(const std::string& name, std::i
     const std::vector<std::int64_t> expected{rows, cols};
     if (record.shape != expected) refuse(record, "shape " + shape_text(record.shape), shape_text(expected));
     return record;
+}
+
+const TensorRecord& WeightLoader::require_product(const std::string& name, std::int64_t rows, std::int64_t cols) {
+    const TensorRecord* record = checkpoint_.find(name);
+    if (record == nullptr || record->dtype != DType::kUInt8) {
+        const TensorRecord& matrix = require_matrix(name, rows, cols);
+        if (matrix.dtype != DType::kInt8) require_float(matrix, "float32, bfloat16, float16, int8 or int4");
+        return matrix;
+    }
+    if (cols % kInt4Block != 0) refuse(*record, "int4", "another type, as its columns are not whole blocks of 32");
+    return require_matrix(name, rows, cols / 2);
 }
 
 void WeightLoader::check_values(const TensorRecord& record) {
@@ -141,23 +187,45 @@ std::vector<float> WeightLoader::row_scales(const TensorRecord& matrix) {
     return scales;
 }
 
-const float* WeightLoader::place_scales(const std::vector<float>& scales) {
-    const std::size_t bytes = scales.size() * sizeof(float);
-    return static_cast<const float*>(produce(bytes, [&](void* memory) { std::memcpy(memory, scales.data(), bytes); }));
+// Checked. Negative ones are as good as others.
+const TensorRecord& WeightLoader::group_scales(const TensorRecord& matrix) {
+    const std::vector<std::int64_t> expected{matrix.shape[0], (columns_of(matrix) + group_size_ - 1) / group_size_};
+    const TensorRecord& record = require_matrix(matrix.name + "_scale", expected[0], expected[1]);
+    if (record.dtype != DType::kBFloat16) refuse(record, std::string(name_of(record.dtype)), "bfloat16");
+    check_values(record);
+    const auto* bytes = static_cast<const std::byte*>(record.data);
+    for (std::int64_t i = 0; i < elements_of(record); ++i, bytes += sizeof(std::uint16_t)) {
+        std::uint16_t bits = 0;
+        std::memcpy(&bits, bytes, sizeof bits);
+        if ((bits & 0x7fffu) > kLargestGroupScale) {
+            refuse(record, "scale " + std::to_string(bfloat16_to_float(bits)), "scales below 2^112");
+        }
+    }
+    return record;
+}
+
+template <typename T>
+const T* WeightLoader::place_scales(const std::vector<T>& scales) {
+    const std::size_t bytes = scales.size() * sizeof(T);
+    return static_cast<const T*>(produce(bytes, [&](void* memory) { std::memcpy(memory, scales.data(), bytes); }));
 }
 
 template <typename Body>
 void WeightLoader::for_float_rows(const TensorRecord& record, const Body& body) {
-    const std::int64_t rows = record.shape[0], cols = record.shape[1];
-    const bool quantized = record.dtype == DType::kInt8;
+    const std::int64_t rows = record.shape[0], cols = columns_of(record);
+    const bool quantized = record.dtype == DType::kInt8, packed = record.dtype == DType::kUInt8;
     const std::vector<float> scales = quantized ? row_scales(record) : std::vector<float>();
-    const std::size_t row_bytes = static_cast<std::size_t>(cols) * size_of(record.dtype);
+    const GroupScales groups = packed ? GroupScales(group_scales(record)) : GroupScales();
+    const std::size_t row_bytes = static_cast<std::size_t>(record.shape[1]) * size_of(record.dtype);
     const auto* stored = static_cast<const std::byte*>(record.data);
     const auto run_rows = [&](std::int64_t begin, std::int64_t end, std::span<float> values) {
         for (std::int64_t row = begin; row < end; ++row) {
             const std::byte* source = stored + static_cast<std::size_t>(row) * row_bytes;
-            if (!values_are_sound(source, record.dtype, cols)) refuse_values(record);
-            if (quantized) {
+            if (!values_are_sound(source, record.dtype, record.shape[1])) refuse_values(record);
+            if (packed) {
+                dequantize_groups(reinterpret_cast<const std::uint8_t*>(source), groups.of_row(row), group_size_,
+                                  values);
+            } else if (quantized) {
                 const float scale = scales[static_cast<std::size_t>(row)];
                 dequantize_row(reinterpret_cast<const std::int8_t*>(source), scale, values);
             } else {
@@ -180,13 +248,13 @@ void WeightLoader::for_float_rows(const TensorRecord& record, const Body& body) 
 }
 
 const void* WeightLoader::convert(const TensorRecord& record, DType dtype) {
-    const auto cols = static_cast<std::size_t>(record.shape[1]);
-    const std::size_t row_bytes = cols * size_of(dtype);
+    const std::int64_t cols = columns_of(record);
+    const std::size_t row_bytes = static_cast<std::size_t>(cols) * size_of(dtype);
     return produce(static_cast<std::size_t>(record.shape[0]) * row_bytes, [&](void* memory) {
         for_float_rows(record, [&](std::int64_t row, std::span<const float> values) {
             char* destination = static_cast<char*>(memory) + static_cast<std::size_t>(row) * row_bytes;
             from_float(values, dtype, destination);
-            if (!values_are_sound(destination, dtype, record.shape[1])) {
+            if (!values_are_sound(destination, dtype, cols)) {
                 refuse(record, "a value too large for " + std::string(name_of(dtype)), "values that fit");
             }
         });
@@ -194,10 +262,10 @@ const void* WeightLoader::convert(const TensorRecord& record, DType dtype) {
 }
 
 Weight WeightLoader::quantize(const TensorRecord& record) {
-    const std::int64_t rows = record.shape[0], cols = record.shape[1];
+    const std::int64_t rows = record.shape[0], cols = columns_of(record);
     std::vector<float> scales(static_cast<std::size_t>(rows));
     Weight weight{.dtype = DType::kInt8, .rows = rows, .cols = cols};
-    weight.data = produce(record.bytes / size_of(record.dtype), [&](void* memory) {
+    weight.data = produce(static_cast<std::size_t>(rows * cols), [&](void* memory) {
         for_float_rows(record, [&](std::int64_t row, std::span<const float> values) {
             scales[static_cast<std::size_t>(row)] =
                 quantize_row(values, static_cast<std::int8_t*>(memory) + row * cols);
@@ -207,15 +275,40 @@ Weight WeightLoader::quantize(const TensorRecord& record) {
     return weight;
 }
 
-Weight WeightLoader::load(const TensorRecord& record, std::optional<DType> target) {
-    const DType dtype = target.value_or(record.dtype);
-    Weight weight{.dtype = dtype, .rows = record.shape[0], .cols = record.shape[1]};
-    if (dtype == record.dtype) {
-        if (dtype == DType::kInt8) weight.scales = place_scales(row_scales(record));
-        weight.data = place(record);
-        return weight;
+Weight WeightLoader::quantize_int4(const TensorRecord& record) {
+    Weight weight{
+        .dtype = DType::kInt4, .rows = record.shape[0], .cols = columns_of(record), .group_size = group_size_};
+    std::vector<std::uint16_t> scales(static_cast<std::size_t>(weight.rows * weight.groups()));
+    weight.data = produce(static_cast<std::size_t>(weight.rows * weight.row_bytes()), [&](void* memory) {
+        for_float_rows(record, [&](std::int64_t row, std::span<const float> values) {
+            quantize_groups(values, group_size_, static_cast<std::uint8_t*>(memory) + row * weight.row_bytes(),
+                            scales.data() + row * weight.groups());
+        });
+    });
+    weight.group_scales = place_scales(scales);
+    return weight;
+}
+
+Weight WeightLoader::place_stored(const TensorRecord& record) {
+    Weight weight{.dtype = stored_type(record), .rows = record.shape[0], .cols = columns_of(record)};
+    if (weight.dtype == DType::kInt8) weight.scales = place_scales(row_scales(record));
+    if (weight.dtype == DType::kInt4) {
+        weight.group_scales = static_cast<const std::uint16_t*>(place(group_scales(record)));
+        weight.group_size = group_size_;
     }
-    if (dtype == DType::kInt8) {
+    weight.data = place(record);
+    return weight;
+}
+
+Weight WeightLoader::load(const TensorRecord& record, std::optional<DType> target) {
+    const DType stored = stored_type(record);
+    DType dtype = target.value_or(stored);
+    if (dtype == DType::kInt4 && stored != DType::kInt4 && stays_int8(record)) dtype = DType::kInt8;
+    if (dtype == stored) return place_stored(record);
+    Weight weight{.dtype = dtype, .rows = record.shape[0], .cols = columns_of(record)};
+    if (dtype == DType::kInt4) {
+        weight = quantize_int4(record);
+    } else if (dtype == DType::kInt8) {
         weight = quantize(record);
     } else {
         weight.data = convert(record, dtype);
@@ -225,11 +318,10 @@ Weight WeightLoader::load(const TensorRecord& record, std::optional<DType> targe
 }
 
 Weight WeightLoader::matrix(const std::string& name, std::int64_t rows, std::int64_t cols) {
-    const TensorRecord& record = require_matrix(name, rows, cols);
-    if (record.dtype != DType::kInt8) require_float(record, "float32, bfloat16, float16 or int8");
+    const TensorRecord& record = require_product(name, rows, cols);
     const auto known = storage_.matrices.find(name);
     if (known != storage_.matrices.end()) {
-        if (record.dtype == DType::kInt8) used_.insert(name + "_scale");
+        if (!is_weight_float(record.dtype)) used_.insert(name + "_scale");
         return known->second;
     }
     return storage_.matrices[name] = load(record, target_);
@@ -241,7 +333,7 @@ Weight WeightLoader::table(const std::string& name, std::int64_t rows, std::int6
     const std::string key = name + " (table)";
     const auto known = storage_.matrices.find(key);
     if (known != storage_.matrices.end()) return known->second;
-    return storage_.matrices[key] = load(record, target_ == DType::kInt8 ? std::nullopt : target_);
+    return storage_.matrices[key] = load(record, target_ && is_weight_float(*target_) ? target_ : std::nullopt);
 }
 
 Vector WeightLoader::vector(const std::string& name, std::int64_t size) {

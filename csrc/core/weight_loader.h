@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "core/checkpoint.h"
+#include "core/int4_groups.h"
 #include "core/tensor.h"
 #include "core/thread_pool.h"
 #include "core/weight_storage.h"
@@ -19,12 +20,15 @@ class Backend;
 // `target` is the element type matrices are computed from: nullopt keeps the stored one. A matrix whose stored type is
 // the target stays in the mapping on a CPU backend (no copy); any other is converted into `storage`. Vectors become
 // float32. kInt8 target: symmetric per row, scale = max|row| / 127, round to nearest even, as `lrengine quantize`
-// writes it
-// (`NAME` int8 [N, K] with `NAME_scale` float32 [N]). Throws Error(kModelFile) for a missing tensor, a wrong shape or
-// type, NaN or Inf. The same name asked twice gives the same memory.
+// writes it (`NAME` int8 [N, K] with `NAME_scale` float32 [N]). kInt4 target: in groups (`NAME` uint8 [N, K / 2] with
+// `NAME_scale` bfloat16 [N, K / group size], int4_groups.h), int8 what a directory of int4 has in int8: embeddings,
+// output projections and matrices whose columns are not whole blocks. Throws Error(kModelFile) for a missing tensor, a
+// wrong shape or type, NaN or Inf. The same name asked twice gives the same memory.
 class WeightLoader {
 public:
-    WeightLoader(const Checkpoint& checkpoint, Backend& backend, WeightStorage& storage, std::optional<DType> target);
+    // `group_size`: of the int4 matrices in the checkpoint, and of those that become int4.
+    WeightLoader(const Checkpoint& checkpoint, Backend& backend, WeightStorage& storage, std::optional<DType> target,
+                 std::int64_t group_size = kInt4GroupSize);
 
     bool has(const std::string& name) const;
 
@@ -47,6 +51,8 @@ public:
 private:
     const TensorRecord& require(const std::string& name);
     const TensorRecord& require_matrix(const std::string& name, std::int64_t rows, std::int64_t cols);
+    // The same, or int4.
+    const TensorRecord& require_product(const std::string& name, std::int64_t rows, std::int64_t cols);
     void check_values(const TensorRecord& record);
     bool usable_in_place(const TensorRecord& record) const;
 
@@ -60,15 +66,20 @@ private:
     void for_float_rows(const TensorRecord& record, const Body& body);
 
     std::vector<float> row_scales(const TensorRecord& matrix);
-    const float* place_scales(const std::vector<float>& scales);
+    const TensorRecord& group_scales(const TensorRecord& matrix);
+    template <typename T>
+    const T* place_scales(const std::vector<T>& scales);
     const void* convert(const TensorRecord& record, DType dtype);
     Weight quantize(const TensorRecord& record);
+    Weight quantize_int4(const TensorRecord& record);
+    Weight place_stored(const TensorRecord& record);
     Weight load(const TensorRecord& record, std::optional<DType> target);
 
     const Checkpoint& checkpoint_;
     Backend& backend_;
     WeightStorage& storage_;
     std::optional<DType> target_;
+    std::int64_t group_size_;
     std::set<std::string> used_;
     ThreadPool pool_;
 };

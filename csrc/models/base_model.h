@@ -19,6 +19,7 @@ struct ModelFiles {
     Checkpoint checkpoint;
     std::shared_ptr<Backend> backend;
     WeightStorage storage;
+    std::optional<DType> weights;  // the type that was asked for, or that config.json declares
 
     ModelFiles(ModelConfig model_config, Checkpoint opened, std::shared_ptr<Backend> device)
         : config(std::move(model_config)),
@@ -32,7 +33,7 @@ public:
     const ModelConfig& config() const final { return files_->config; }
     const EncoderConfig& encoder() const final { return encoder_->config(); }
     std::size_t weight_bytes() const final;
-    DType weight_dtype() const final { return encoder_->word_embeddings().dtype; }
+    DType weight_dtype() const final { return files_->weights.value_or(encoder_->word_embeddings().dtype); }
 
     std::vector<std::vector<float>> classify(std::span<const TokenSpan> sources) const override;
     std::vector<std::vector<float>> encode(std::span<const TokenSpan> sources, EncodeOutput output) const final;

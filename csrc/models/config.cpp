@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "core/error.h"
+#include "core/int4_groups.h"
 #include "models/config_parts.h"
 
 namespace lrengine {
@@ -95,14 +96,20 @@ void read_classifier(const JsonValue& fields, ModelConfig& model) {
     model.classifier = std::move(config);
 }
 
-std::optional<std::string> read_quantization(const JsonValue& fields) {
+std::optional<Quantization> read_quantization(const JsonValue& fields) {
     const auto quantization = fields.find("quantization");
     if (!quantization) return std::nullopt;
-    if (quantization->at("dtype").text() != "int8") quantization->at("dtype").refuse_unsupported("int8");
-    if (quantization->at("scheme").text() != "per-row-symmetric") {
-        quantization->at("scheme").refuse_unsupported("per-row-symmetric");
+    const JsonValue dtype = quantization->at("dtype"), scheme = quantization->at("scheme");
+    if (dtype.text() == "int8") {
+        if (scheme.text() != "per-row-symmetric") scheme.refuse_unsupported("per-row-symmetric");
+        return Quantization{DType::kInt8};
     }
-    return "int8";
+    if (dtype.text() != "int4") dtype.refuse_unsupported("int8 or int4");
+    if (scheme.text() != "group-symmetric") scheme.refuse_unsupported("group-symmetric");
+    const JsonValue group_size = quantization->at("group_size");
+    const std::int64_t size = group_size.integer(1, kLargestWidth);
+    if (!is_group_size(size)) group_size.refuse_unsupported("32, 64 or 128");
+    return Quantization{DType::kInt4, size};
 }
 
 }  // namespace

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "core/dtype.h"
 #include "ops/activation.h"
 
 namespace lrengine {
@@ -103,10 +104,16 @@ struct TokenIds {
     std::vector<std::int64_t> eos;  // one or more
 };
 
+// What `lrengine quantize` did to a directory.
+struct Quantization {
+    DType dtype = DType::kInt8;   // or kInt4
+    std::int64_t group_size = 0;  // of int4
+};
+
 struct ModelConfig {
     std::string model_type;  // swcm | layer_fusion | layer_fusion_classifier
     TokenIds tokens;
-    std::optional<std::string> quantization;  // "int8" for directories written by `lrengine quantize`
+    std::optional<Quantization> quantization;
     // exactly one:
     std::optional<SwcmConfig> swcm;
     std::optional<FusionConfig> fusion;

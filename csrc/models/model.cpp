@@ -18,20 +18,32 @@ std::unique_ptr<Model> make_model(std::unique_ptr<ModelFiles> files, WeightLoade
     fail(ErrorCode::kUnsupported, "model_type: \"" + files->config.model_type + "\" cannot be run");
 }
 
-// Throws Error(kModelFile) unless int8 matrices are stored exactly where config.json declares them.
+// Throws Error(kModelFile) unless quantised matrices are stored exactly where config.json declares them: int4 ones in
+// an int4 directory alone, int8 ones in both kinds.
 void check_quantization(const ModelConfig& config, const Checkpoint& checkpoint) {
     const std::vector<std::string> names = checkpoint.names();
-    const auto found = std::find_if(names.begin(), names.end(), [&](const std::string& name) {
-        const TensorRecord& record = *checkpoint.find(name);
-        return record.dtype == DType::kInt8 && record.shape.size() == 2;
-    });
-    const bool declared = config.quantization.has_value();
-    if (declared && found == names.end()) {
-        fail(ErrorCode::kModelFile, "config.json: quantization: found int8, but no matrix of the checkpoint is int8");
+    const auto find = [&](DType stored) {
+        return std::find_if(names.begin(), names.end(), [&](const std::string& name) {
+            const TensorRecord& record = *checkpoint.find(name);
+            return record.dtype == stored && record.shape.size() == 2;
+        });
+    };
+    const auto int8 = find(DType::kInt8), int4 = find(DType::kUInt8);
+    const auto refuse = [&](const std::string& name, const char* found, const char* declared) {
+        fail(ErrorCode::kModelFile,
+             checkpoint.find(name)->file + ": " + name + " is " + found + ", but config.json declares " + declared);
+    };
+    if (!config.quantization) {
+        if (int8 != names.end()) refuse(*int8, "int8", "no quantization");
+        if (int4 != names.end()) refuse(*int4, "int4", "no quantization");
+        return;
     }
-    if (!declared && found != names.end()) {
-        const TensorRecord& record = *checkpoint.find(*found);
-        fail(ErrorCode::kModelFile, record.file + ": " + *found + " is int8, but config.json declares no quantization");
+    const bool packed = config.quantization->dtype == DType::kInt4;
+    if (!packed && int4 != names.end()) refuse(*int4, "int4", "int8");
+    if (int8 == names.end() && int4 == names.end()) {
+        const std::string found(name_of(config.quantization->dtype));
+        fail(ErrorCode::kModelFile,
+             "config.json: quantization: found " + found + ", but no matrix of the checkpoint is " + found);
     }
 }
 
@@ -55,8 +67,13 @@ std::unique_ptr<Model> load_model(const std::filesystem::path& directory, std::s
     ModelConfig config = read_config(directory);
     auto files = std::make_unique<ModelFiles>(std::move(config), Checkpoint::open(directory), std::move(backend));
     check_quantization(files->config, files->checkpoint);
-    files->backend->expect_weights(dtype.value_or(main_dtype(files->checkpoint)));
-    WeightLoader loader(files->checkpoint, *files->backend, files->storage, dtype);
+    const std::optional<Quantization>& quantization = files->config.quantization;
+    if (!dtype && quantization) files->weights = quantization->dtype;
+    if (dtype) files->weights = dtype;
+    files->backend->expect_weights(files->weights.value_or(main_dtype(files->checkpoint)));
+    const bool packed = quantization && quantization->dtype == DType::kInt4;
+    WeightLoader loader(files->checkpoint, *files->backend, files->storage, dtype,
+                        packed ? quantization->group_size : kInt4GroupSize);
     std::unique_ptr<Model> model = make_model(std::move(files), loader);
     loader.check_all_used();
     return model;

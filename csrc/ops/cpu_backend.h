@@ -67,9 +67,4 @@ inline bool has_shape(const Matrix& matrix, std::int64_t rows, std::int64_t cols
     return matrix.dtype == DType::kFloat32 && matrix.rows == rows && matrix.cols == cols && matrix.stride >= cols;
 }
 
-// Bytes from one row of a weight to the next.
-inline std::int64_t row_bytes(const Weight& weight) {
-    return weight.cols * static_cast<std::int64_t>(size_of(weight.dtype));
-}
-
 }  // namespace lrengine

@@ -22,8 +22,10 @@ struct LinearTask {
     std::int64_t rows = 0;
     const void* weight = nullptr;  // row 0 of W
     DType dtype = DType::kFloat32;
-    std::int64_t cols = 0;          // K
-    const float* scales = nullptr;  // int8 only
+    std::int64_t cols = 0;                        // K
+    const float* scales = nullptr;                // int8 only
+    const std::uint16_t* group_scales = nullptr;  // int4 only
+    std::int64_t group_size = 0;                  // int4 only
     const float* bias = nullptr;
     const float* residual = nullptr;
     std::int64_t residual_stride = 0;

@@ -1,3 +1,4 @@
+#include "core/int4_groups.h"
 #include "ops/cpu_backend.h"
 #include "ops/cpu_scratch.h"
 
@@ -7,8 +8,15 @@ namespace {
 
 float factor_of(const Weight& table, std::int64_t row) { return table.scales ? table.scales[row] : 1.0f; }
 
-const void* row_of(const Weight& table, std::int64_t row) {
-    return static_cast<const char*>(table.data) + row * row_bytes(table);
+// out = factor * a row of the table.
+void widen(const CpuKernels& kernels, const Weight& table, std::int64_t row, float factor, float* out) {
+    const Weight one = table.slice(row, 1);
+    if (table.dtype == DType::kInt4) {
+        dequantize_groups(static_cast<const std::uint8_t*>(one.data), one.group_scales, table.group_size,
+                          {out, static_cast<std::size_t>(table.cols)});
+        return kernels.widen(DType::kFloat32, out, factor, table.cols, out);
+    }
+    kernels.widen(table.dtype, one.data, factor * factor_of(table, row), table.cols, out);
 }
 
 }  // namespace
@@ -25,12 +33,11 @@ void CpuBackend::embedding(const EmbeddingArgs& args) {
             const std::int64_t id = args.ids[m];
             expect(id >= 0 && id < args.word.rows, "embedding: id outside the table");
             float* out = args.out.row<float>(m);
-            kernels_.widen(args.word.dtype, row_of(args.word, id), args.scale * factor_of(args.word, id), size, out);
+            widen(kernels_, args.word, id, args.scale, out);
             if (positioned) {
                 const std::int64_t place = args.positions[m];
                 expect(place >= 0 && place < args.position.rows, "embedding: position outside the table");
-                const float factor = factor_of(args.position, place);
-                kernels_.widen(args.position.dtype, row_of(args.position, place), factor, size, position);
+                widen(kernels_, args.position, place, 1.0f, position);
                 kernels_.add(out, position, size, out);
             }
             if (args.type) kernels_.add(out, args.type.data, size, out);

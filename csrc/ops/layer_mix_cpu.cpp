@@ -57,7 +57,7 @@ void CpuBackend::mixer_attention(const MixerAttentionArgs& args) {
 
     float* positions = job_scratch().get<float>(layers * size);
     for (std::int64_t l = 0; l < layers; ++l) {
-        const auto* row = static_cast<const char*>(args.positions.data) + l * row_bytes(args.positions);
+        const auto* row = static_cast<const char*>(args.positions.data) + l * args.positions.row_bytes();
         const float factor = args.positions.scales ? args.positions.scales[l] : 1.0f;
         kernels_.widen(args.positions.dtype, row, factor, size, positions + l * size);
     }

@@ -1,5 +1,6 @@
 #include <algorithm>
 
+#include "core/int4_groups.h"
 #include "ops/cpu_backend.h"
 #include "ops/cpu_scratch.h"
 
@@ -23,6 +24,10 @@ void check(const LinearArgs& args) {
             return;
         case DType::kInt8:
             return expect(args.weight.scales != nullptr, "linear: int8 weight without scales");
+        case DType::kInt4:
+            expect(args.weight.group_scales != nullptr, "linear: int4 weight without scales");
+            return expect(args.weight.cols % kInt4Block == 0 && is_group_size(args.weight.group_size),
+                          "linear: int4 weight that is not in whole blocks and groups");
         default:
             fail(ErrorCode::kInternal, "linear: a weight of this type");
     }
@@ -37,6 +42,8 @@ LinearTask task_of(const LinearArgs& args) {
     task.dtype = args.weight.dtype;
     task.cols = args.weight.cols;
     task.scales = args.weight.dtype == DType::kInt8 ? args.weight.scales : nullptr;
+    task.group_scales = args.weight.group_scales;
+    task.group_size = args.weight.group_size;
     task.bias = args.bias.data;
     if (args.residual) task.residual = args.residual.row<const float>(0);
     task.residual_stride = args.residual.stride;

@@ -45,13 +45,12 @@ constexpr std::int64_t kPrefetchInRow = 1024;
 template <class V, int Rows, class T>
 void direct_tile(const LinearTask& task, std::int64_t m, std::int64_t first, std::int64_t count, float* products) {
     constexpr int kCols = tile_cols<V, Rows>();
-    const std::int64_t tile_bytes = kCols * task.cols * static_cast<std::int64_t>(sizeof(T));
+    const std::int64_t tile_bytes = kCols * row_bytes<T>(task.cols);
     // The same place in the rows of the next tile, or further on in these where rows are long.
     const std::int64_t ahead = tile_bytes <= kFarthestPrefetch ? tile_bytes : kPrefetchInRow;
-    const T* w = static_cast<const T*>(task.weight) + first * task.cols;
-    const T* rows[kCols];
+    decltype(weight_row<T>(task, 0)) rows[kCols];
     for (std::int64_t n = 0; n < count; n += kCols) {
-        tile_rows([&](std::int64_t i) { return w + i * task.cols; }, n, count, rows);
+        tile_rows([&](std::int64_t i) { return weight_row<T>(task, first + i); }, n, count, rows);
         DotTile<V, Rows, kCols> tile;
         tile.clear();
         tile.template add<true>(task.x + m * task.x_stride, task.x_stride, rows, task.cols, ahead);
@@ -62,8 +61,7 @@ void direct_tile(const LinearTask& task, std::int64_t m, std::int64_t first, std
 
 template <class V, class T>
 void linear_direct(const LinearTask& task, float* scratch) {
-    const std::int64_t row_bytes = (task.cols + 1) * static_cast<std::int64_t>(sizeof(T));
-    const std::int64_t fitting = kDirectBytes / row_bytes / 8 * 8 + 8;
+    const std::int64_t fitting = kDirectBytes / (row_bytes<T>(task.cols) + 1) / 8 * 8 + 8;
     const std::int64_t step = task.rows <= V::kTileRows || fitting > kDirectColumns ? kDirectColumns : fitting;
     for (std::int64_t first = task.begin; first < task.end; first += step) {
         const std::int64_t count = task.end - first < step ? task.end - first : step;
@@ -102,6 +100,8 @@ void linear(const LinearTask& task, float* scratch) {
             return linear_of<V, Float16>(task, scratch);
         case DType::kInt8:
             return linear_of<V, std::int8_t>(task, scratch);
+        case DType::kInt4:
+            return linear_of<V, Int4Row>(task, scratch);
         default:
             return linear_of<V, float>(task, scratch);
     }

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <type_traits>
 
 #include "ops/cpu_kernels.h"
 #include "ops/dot_kernels.h"
@@ -71,9 +72,27 @@ private:
     std::int64_t step_;
 };
 
+// Row n of W, whose elements are of type T: Int4Row for int4, else T*.
+template <class T>
+auto weight_row(const LinearTask& task, std::int64_t n) {
+    if constexpr (std::is_same_v<T, Int4Row>) {
+        const std::int64_t groups = (task.cols + task.group_size - 1) / task.group_size;
+        return Int4Row{static_cast<const std::uint8_t*>(task.weight) + n * task.cols / 2,
+                       task.group_scales + n * groups, task.group_size};
+    } else {
+        return static_cast<const T*>(task.weight) + n * task.cols;
+    }
+}
+
+template <class T>
+std::int64_t row_bytes(std::int64_t cols) {
+    return std::is_same_v<T, Int4Row> ? cols / 2 : cols * static_cast<std::int64_t>(sizeof(T));
+}
+
 // Vectors of Rows rows side by side, zeros behind the end.
 template <class V, int Rows, class T>
-void pack_rows(const T* const (&rows)[Rows], std::int64_t k, std::int64_t end, float* packed) {
+void pack_rows(const T* const (&rows)[Rows], std::int64_t end, float* packed) {
+    std::int64_t k = 0;
     for (; k + V::kWidth <= end; k += V::kWidth, packed += Rows * V::kWidth) {
         for (int i = 0; i < Rows; ++i) V::store(packed + i * V::kWidth, V::load(rows[i] + k));
     }
@@ -133,20 +152,20 @@ void packed_rows(const LinearTask& task, std::int64_t begin, std::int64_t end, c
     for_even_row_tiles<V::kTileRows>(end - begin, [&](std::int64_t m, auto tile) {
         const float* rows[decltype(tile)::value];
         tile_rows([&](std::int64_t i) { return task.x + (begin + m + i) * task.x_stride; }, 0, tile.value, rows);
-        pack_rows<V>(rows, 0, size, scratch.x + m * scratch.row);
+        pack_rows<V>(rows, size, scratch.x + m * scratch.row);
     });
     for (std::int64_t first = task.begin; first < task.end; first += step) {
         const std::int64_t count = task.end - first < step ? task.end - first : step;
-        const T* w = static_cast<const T*>(task.weight) + first * size;
         for (std::int64_t n = 0; n < count; n += kPackedColumns) {
-            const T* rows[kPackedColumns];
-            tile_rows([&](std::int64_t i) { return w + i * size; }, n, count, rows);
-            pack_rows<V>(rows, 0, size, scratch.w + n * scratch.row);
+            decltype(weight_row<T>(task, 0)) rows[kPackedColumns];
+            tile_rows([&](std::int64_t i) { return weight_row<T>(task, first + i); }, n, count, rows);
+            pack_rows<V>(rows, size, scratch.w + n * scratch.row);
         }
         const std::int64_t after = task.end - first - count < step ? task.end - first - count : step;
         const std::int64_t steps =
             ((end - begin) / V::kTileRows) * (count / kPackedColumns) * ((size + kDepth - 1) / kDepth);
-        Fetcher next(w + count * size, after * size * static_cast<std::int64_t>(sizeof(T)), steps);
+        const std::int64_t bytes = row_bytes<T>(size);
+        Fetcher next(static_cast<const char*>(task.weight) + (first + count) * bytes, after * bytes, steps);
         for_even_row_tiles<V::kTileRows>(end - begin, [&](std::int64_t m, auto tile) {
             packed_tile<V, decltype(tile)::value>(task, begin + m, scratch.x + m * scratch.row, first, count, scratch,
                                                   next);

@@ -42,6 +42,17 @@ struct Avx2 {
         return load(padded);
     }
 
+    struct Int4Group {
+        Float scale, zero;  // -8 * scale
+    };
+    static Int4Group int4_group(float scale) { return {set(scale), set(-8.0f * scale)}; }
+    template <bool kHigh>
+    static Float load_int4(const std::uint8_t* p, Int4Group group) {
+        const __m256i bytes = _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)));
+        const __m256i levels = kHigh ? _mm256_srli_epi32(bytes, 4) : _mm256_and_si256(bytes, _mm256_set1_epi32(15));
+        return fma(_mm256_cvtepi32_ps(levels), group.scale, group.zero);
+    }
+
     static void store(float* p, Float v) { _mm256_storeu_ps(p, v); }
     static void store(float* p, Float v, std::int64_t count) { _mm256_maskstore_ps(p, first(count), v); }
 

@@ -49,6 +49,17 @@ struct Avx512 {
         return widen_int8(_mm_maskz_loadu_epi8(first(count), p));
     }
 
+    // A group's sixteen weights; a level finds its own by the lowest four bits.
+    using Int4Group = Float;
+    static Int4Group int4_group(float scale) {
+        return mul(set(scale), _mm512_setr_ps(-8, -7, -6, -5, -4, -3, -2, -1, 0, 1, 2, 3, 4, 5, 6, 7));
+    }
+    template <bool kHigh>
+    static Float load_int4(const std::uint8_t* p, Int4Group group) {
+        const __m512i bytes = _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+        return _mm512_permutexvar_ps(kHigh ? _mm512_srli_epi32(bytes, 4) : bytes, group);
+    }
+
     static void store(float* p, Float v) { _mm512_storeu_ps(p, v); }
     static void store(float* p, Float v, std::int64_t count) { _mm512_mask_storeu_ps(p, first(count), v); }
 

@@ -39,6 +39,14 @@ struct Portable {
         return v;
     }
 
+    using Int4Group = Float;  // the scale
+    static Int4Group int4_group(float scale) { return set(scale); }
+    template <bool kHigh>
+    static Float load_int4(const std::uint8_t* p, Int4Group group) {
+        const auto level = [&](int i) { return static_cast<float>((kHigh ? p[i] >> 4 : p[i] & 15) - 8); };
+        return group * Float{level(0), level(1), level(2), level(3)};
+    }
+
     static void store(float* p, Float v) { std::memcpy(p, &v, sizeof v); }
     static void store(float* p, Float v, std::int64_t count) {
         for (std::int64_t i = 0; i < count; ++i) p[i] = v[i];

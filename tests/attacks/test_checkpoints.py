@@ -17,7 +17,7 @@ import pytest
 import torch
 
 from lrengine.errors import LrengineError, ModelFileError, UnsupportedModelError
-from lrengine.quantize import quantize
+from lrengine.quantize import INT4_SCHEMES, quantize
 from lrengine.safetensors_directory import SafetensorsDirectory
 from lrengine.safetensors_io import SafetensorsFile
 
@@ -136,6 +136,14 @@ def test_malformed_index(tmp_path: Path, weight_map: Any, message: str) -> None:
         ({"model_type": ["swcm"]}, UnsupportedModelError, "model_type"),
         ({"model_type": "gpt2"}, UnsupportedModelError, "gpt2"),
         ({"model_type": "swcm", "quantization": {"dtype": "int4"}}, UnsupportedModelError, "int4"),
+        *(
+            (
+                {"model_type": "swcm", "quantization": {**INT4_SCHEMES[64], "group_size": size}},
+                UnsupportedModelError,
+                "32",
+            )
+            for size in (0, -64, 48, 64.0, True, "64", [64], 10**30, None)
+        ),
     ],
 )
 def test_malformed_config(tmp_path: Path, config: Any, error: type[Exception], message: str) -> None:

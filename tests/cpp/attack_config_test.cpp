@@ -75,7 +75,15 @@ TEST(config_refuses_unknown_models) {
     unsupported(with(classifier(), "/encoder/is_decoder", true), "is_decoder");
     unsupported(with(swcm(), "/norm_style", "pre"), "norm_style");
     unsupported(with(swcm(), "/sharing", "half"), "sharing");
-    unsupported(with(swcm(), "/quantization", {{"dtype", "int4"}, {"scheme", "groups"}}), "quantization.dtype");
+    unsupported(with(swcm(), "/quantization", {{"dtype", "int2"}, {"scheme", "groups"}}), "quantization.dtype");
+    unsupported(with(swcm(), "/quantization", {{"dtype", "int4"}, {"scheme", "groups"}}), "quantization.scheme");
+    const auto groups_of = [](const json& size) {
+        return with(swcm(), "/quantization", {{"dtype", "int4"}, {"scheme", "group-symmetric"}, {"group_size", size}});
+    };
+    for (const int size : {1, 16, 48, 63, 256}) unsupported(groups_of(size), "quantization.group_size");
+    for (const json& size : {json(0), json(-64), json(1e9), json(64.0), json("64"), json(nullptr)}) {
+        refused(groups_of(size), "quantization.group_size");
+    }
     unsupported(with(swcm(), "/quantization", {{"dtype", "int8"}, {"scheme", "x"}}), "quantization.scheme");
 }
 

@@ -76,7 +76,12 @@ TEST(config_labels_keep_the_order_of_their_numbers) {
 
 TEST(config_of_a_quantized_directory) {
     const json int8 = {{"dtype", "int8"}, {"scheme", "per-row-symmetric"}};
-    CHECK(read(with(swcm(), "/quantization", int8)).quantization == "int8");
+    CHECK(read(with(swcm(), "/quantization", int8)).quantization.value().dtype == DType::kInt8);
+    for (const int size : {32, 64, 128}) {
+        const json int4 = {{"dtype", "int4"}, {"scheme", "group-symmetric"}, {"group_size", size}};
+        const auto found = read(with(swcm(), "/quantization", int4)).quantization.value();
+        CHECK(found.dtype == DType::kInt4 && found.group_size == size);
+    }
     CHECK(!read(with(swcm(), "/quantization", nullptr)).quantization);
 }
 

@@ -129,13 +129,15 @@ OP_TEST(gated_linear_of_every_number_of_rows) {
 OP_TEST(gated_linear_of_every_weight_type_and_size) {
     Random random(2);
     for (const DType dtype : kWeightTypes) {
-        for (const std::int64_t cols : {1, 33, 80, 512, 1040}) {
+        for (const std::int64_t least : {1, 33, 80, 512, 1040}) {
+            const std::int64_t cols = whole_columns(dtype, least);
             for (const std::int64_t outputs : {1, 2, 3, 130}) {
                 check_gated({.gate = dtype, .up = dtype, .rows = 2, .cols = cols, .outputs = outputs}, random);
             }
         }
+        const std::int64_t wide = whole_columns(dtype, 1072);
         for (const std::int64_t rows : {1, 3, 5, 16}) {
-            check_gated({.gate = dtype, .up = dtype, .rows = rows, .cols = 1072, .norm = NormKind::kLayerNorm}, random);
+            check_gated({.gate = dtype, .up = dtype, .rows = rows, .cols = wide, .norm = NormKind::kLayerNorm}, random);
         }
     }
 }
@@ -144,8 +146,9 @@ OP_TEST(gated_linear_of_every_weight_type_and_size) {
 OP_TEST(gated_linear_of_many_outputs) {
     Random random(3);
     for (const DType dtype : kWeightTypes) {
+        const std::int64_t wide = whole_columns(dtype, 1040);
         check_gated({.gate = dtype, .up = dtype, .rows = 2, .cols = 32, .outputs = 5003}, random);
-        check_gated({.gate = dtype, .up = dtype, .rows = 1, .cols = 1040, .outputs = 403}, random);
+        check_gated({.gate = dtype, .up = dtype, .rows = 1, .cols = wide, .outputs = 403}, random);
     }
 }
 

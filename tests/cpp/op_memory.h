@@ -14,6 +14,7 @@
 #include <random>
 #include <vector>
 
+#include "core/int4_groups.h"
 #include "op_devices.h"
 
 namespace op_testing {
@@ -217,15 +218,25 @@ private:
 using TestIds = TestArray<std::int32_t>;
 using TestVector = TestArray<float>;
 
-// A random weight of any type, and the numbers it stands for.
+// The fewest columns from `cols` on that a weight of this type can have.
+inline std::int64_t whole_columns(DType dtype, std::int64_t cols) {
+    return dtype == DType::kInt4 ? (cols + kInt4Block - 1) / kInt4Block * kInt4Block : cols;
+}
+
+// A random weight of any type, and the numbers it stands for. int4: in groups of any size, with scales of both signs.
 class TestWeight {
 public:
     TestWeight(DType dtype, std::int64_t rows, std::int64_t cols, Random& random)
-        : dtype_(dtype),
-          rows_(rows),
-          cols_(cols),
-          memory_(static_cast<std::size_t>(rows * cols) * size_of(dtype)),
-          scales_(random.floats(dtype == DType::kInt8 ? rows : 0, 0.001f, 0.02f)) {
+        : weight_{.dtype = dtype, .rows = rows, .cols = cols},
+          memory_(static_cast<std::size_t>(rows * weight_.row_bytes())),
+          scales_(random.floats(dtype == DType::kInt8 ? rows : 0, 0.001f, 0.02f)),
+          group_scales_(random_group_scales(random)) {
+        if (dtype == DType::kInt4) {
+            for (std::int64_t i = 0; i < rows * cols / 2; ++i) {
+                memory_.set(i, static_cast<std::uint8_t>(random.integer(0, 255)));
+            }
+            return;
+        }
         for (std::int64_t i = 0; i < rows * cols; ++i) {
             const float value = random.uniform(-1.0f, 1.0f);
             if (dtype == DType::kInt8) {
@@ -237,22 +248,49 @@ public:
     }
 
     double at(std::int64_t r, std::int64_t c) const {
-        const std::int64_t index = r * cols_ + c;
-        if (dtype_ == DType::kInt8) return static_cast<double>(memory_.get<std::int8_t>(index)) * scales_[r];
-        return memory_.get_float(dtype_, index);
+        const std::int64_t index = r * weight_.cols + c;
+        if (weight_.dtype == DType::kInt4) return int4_at(r, c);
+        if (weight_.dtype == DType::kInt8) return static_cast<double>(memory_.get<std::int8_t>(index)) * scales_[r];
+        return memory_.get_float(weight_.dtype, index);
     }
     Weight view() const {
-        return {memory_.for_backend(), dtype_, rows_, cols_, dtype_ == DType::kInt8 ? scales_.data() : nullptr};
+        Weight view = weight_;
+        view.data = memory_.for_backend();
+        if (view.dtype == DType::kInt8) view.scales = scales_.data();
+        if (view.dtype == DType::kInt4) view.group_scales = group_scales_.data();
+        return view;
     }
 
 private:
-    DType dtype_;
-    std::int64_t rows_, cols_;
+    std::vector<std::uint16_t> random_group_scales(Random& random) {
+        if (weight_.dtype != DType::kInt4) return {};
+        weight_.group_size = std::int64_t{32} << random.integer(0, 2);
+        std::vector<std::uint16_t> scales;
+        for (std::int64_t i = 0; i < weight_.rows * weight_.groups(); ++i) {
+            scales.push_back(float_to_bfloat16(random.uniform(0.01f, 0.2f) * (random.integer(0, 1) == 0 ? 1 : -1)));
+        }
+        return scales;
+    }
+
+    double int4_at(std::int64_t r, std::int64_t c) const {
+        const std::int64_t byte = c / 32 * 16 + c % 16;
+        const unsigned pair = memory_.get<std::uint8_t>(r * weight_.row_bytes() + byte);
+        const float scale = bfloat16_to_float(group_scales_[r * weight_.groups() + c / weight_.group_size]);
+        return (static_cast<double>(c % 32 < 16 ? pair & 15u : pair >> 4) - 8) * scale;
+    }
+
+    Weight weight_;
     TestMemory memory_;
     TestVector scales_;
+    TestArray<std::uint16_t> group_scales_;
 };
 
-constexpr DType kWeightTypes[] = {DType::kFloat32, DType::kBFloat16, DType::kFloat16, DType::kInt8};
+inline std::vector<DType> weight_types() {
+    std::vector<DType> types{DType::kFloat32, DType::kBFloat16, DType::kFloat16, DType::kInt8};
+    if (!on_cuda()) types.push_back(DType::kInt4);
+    return types;
+}
+inline const std::vector<DType> kWeightTypes = weight_types();
 
 // Sequences of these lengths.
 class TestPacking {

@@ -19,9 +19,10 @@ struct Product {
     Activation activation = Activation::kNone;
     bool has_bias = true, has_residual = true;
 
+    // Of an int4 weight K is rounded up to whole blocks.
     Product(DType dtype, Sizes s, Random& random, std::int64_t gap = 3)
-        : x(s.m, s.k, random, gap),
-          weight(dtype, s.n, s.k, random),
+        : x(s.m, whole_columns(dtype, s.k), random, gap),
+          weight(dtype, s.n, x.cols(), random),
           bias(random.floats(s.n)),
           residual(s.m, s.n, random, gap == 3 ? 5 : gap),
           out(s.m, s.n, gap == 3 ? 1 : gap) {}

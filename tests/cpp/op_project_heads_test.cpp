@@ -233,7 +233,8 @@ OP_TEST(project_heads_of_every_number_of_rows) {
 OP_TEST(project_heads_of_every_weight_type) {
     Random random(2);
     for (const DType dtype : kWeightTypes) {
-        for (const std::int64_t cols : {33, 80, 528}) {
+        for (const std::int64_t least : {33, 80, 528}) {
+            const std::int64_t cols = whole_columns(dtype, least);
             for (const bool norm : {false, true}) {
                 check_heads({.weights = dtype, .cols = cols, .norm = norm, .bias = !norm}, random);
             }

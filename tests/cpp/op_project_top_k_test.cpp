@@ -21,8 +21,8 @@ struct Projection {
 
     Projection(DType dtype, std::int64_t rows, std::int64_t vocabulary, std::int64_t cols, std::int64_t wanted,
                Random& random)
-        : x(rows, cols, random),
-          weight(dtype, vocabulary, cols, random),
+        : x(rows, whole_columns(dtype, cols), random),
+          weight(dtype, vocabulary, x.cols(), random),
           bias(random.floats(vocabulary)),
           values(rows, wanted, 2, DType::kFloat32),
           ids(TestIds::filled(rows * wanted + 1, -7)),

@@ -1,90 +1,20 @@
 // Stored weights into those a backend computes with, and what is refused on the way.
-#include "core/weight_loader.h"
-
 #include <array>
 #include <cmath>
 #include <limits>
-#include <random>
 
 #include "core/error.h"
 #include "harness.h"
-#include "host_backend.h"
-#include "model_files.h"
+#include "loader_testing.h"
 
 using namespace lrengine;
+using namespace loader_testing;
 using namespace model_files;
 
 namespace {
 
 constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
 constexpr float kInf = std::numeric_limits<float>::infinity();
-
-template <typename T>
-Tensor int8_tensor(const std::string& name, std::vector<std::int64_t> shape, const std::vector<T>& values) {
-    return {name, "I8", std::move(shape), bytes_of(std::vector<std::int8_t>(values.begin(), values.end()))};
-}
-
-Tensor narrow_tensor(const std::string& name, const std::string& dtype, std::vector<std::int64_t> shape,
-                     const std::vector<float>& values) {
-    std::vector<std::uint16_t> bits;
-    for (const float value : values) {
-        bits.push_back(dtype == "BF16" ? float_to_bfloat16(value) : float_to_float16(value));
-    }
-    return {name, dtype, std::move(shape), bytes_of(bits)};
-}
-
-// A directory with these tensors, opened, and everything that loading from it needs.
-struct Opened {
-    explicit Opened(const std::vector<Tensor>& tensors, HostBackend::Memory memory = HostBackend::Memory::kShared,
-                    std::size_t shift = 0)
-        : checkpoint(open(directory, tensors, shift)), backend(memory), storage(backend) {}
-
-    static Checkpoint open(const TemporaryDirectory& directory, const std::vector<Tensor>& tensors, std::size_t shift) {
-        directory.write("model.safetensors", safetensors_bytes(tensors, shift));
-        return Checkpoint::open(directory.path());
-    }
-
-    WeightLoader loader(std::optional<DType> target = std::nullopt) { return {checkpoint, backend, storage, target}; }
-    bool in_mapping(const std::string& name, const void* data) const { return checkpoint.find(name)->data == data; }
-
-    TemporaryDirectory directory;
-    Checkpoint checkpoint;
-    HostBackend backend;
-    WeightStorage storage;
-};
-
-// Row-major values of any weight.
-std::vector<float> values_of(const Weight& weight) {
-    std::vector<float> values;
-    for (std::int64_t i = 0; i < weight.rows * weight.cols; ++i) {
-        switch (weight.dtype) {
-            case DType::kFloat32:
-                values.push_back(static_cast<const float*>(weight.data)[i]);
-                break;
-            case DType::kBFloat16:
-                values.push_back(bfloat16_to_float(static_cast<const std::uint16_t*>(weight.data)[i]));
-                break;
-            case DType::kFloat16:
-                values.push_back(float16_to_float(static_cast<const std::uint16_t*>(weight.data)[i]));
-                break;
-            default:
-                values.push_back(weight.scales[i / weight.cols] * static_cast<const std::int8_t*>(weight.data)[i]);
-        }
-    }
-    return values;
-}
-
-std::vector<float> values_of(const Vector& vector) { return {vector.data, vector.data + vector.size}; }
-
-std::vector<float> random_values(std::size_t count) {
-    std::mt19937 engine(7);
-    std::normal_distribution<float> normal;
-    std::vector<float> values(count);
-    for (float& value : values) value = normal(engine);
-    return values;
-}
-
-constexpr std::array<HostBackend::Memory, 2> kMemories{HostBackend::Memory::kShared, HostBackend::Memory::kOwn};
 
 }  // namespace
 

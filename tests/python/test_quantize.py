@@ -18,7 +18,7 @@ from lrengine.safetensors_directory import SafetensorsDirectory
 from lrengine.safetensors_io import SafetensorsFile, SafetensorsWriter, TensorSpec, to_bfloat16_bits, to_float32
 
 Tensors = dict[str, np.ndarray]
-CODES = {"f4": "F32", "f2": "F16", "u2": "BF16", "i1": "I8", "i8": "I64"}
+CODES = {"f4": "F32", "f2": "F16", "u2": "BF16", "i1": "I8", "u1": "U8", "i8": "I64"}
 
 
 def write_tensors(path: Path, tensors: Tensors) -> None:
