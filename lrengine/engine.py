@@ -67,8 +67,8 @@ class Engine:
         """Opens a model directory; nothing is fetched from anywhere.
 
         device: "cpu", "cuda", "cuda:1", ... or "auto": a GPU where there is one that works. dtype: what matrices are
-        stored as while computing ("float32", "bfloat16", "float16", "int8"); "auto": as in the file. threads: None: as
-        many as the process may use.
+        stored as while computing ("float32", "bfloat16", "float16", "int8", "int4"); "auto": as in the file. threads:
+        None: as many as the process may use.
         Raises ModelFileError, UnsupportedModelError, DeviceError or OutOfMemoryError."""
         if threads is not None and (isinstance(threads, bool) or not isinstance(threads, int) or threads < 1):
             raise InvalidRequestError(f"threads: found {describe(threads)}, expected None or a positive integer")

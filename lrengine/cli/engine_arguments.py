@@ -15,7 +15,7 @@ from lrengine.errors import InvalidRequestError
 def add_engine_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("directory", metavar="DIR", type=Path, help="model directory")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:INDEX (default: auto)")
-    parser.add_argument("--dtype", default="auto", help="float32, bfloat16, float16, int8; default: as stored")
+    parser.add_argument("--dtype", default="auto", help="float32, bfloat16, float16, int8, int4; default: as stored")
     parser.add_argument("--threads", type=int, help="default: as many as the process may use")
 
 
