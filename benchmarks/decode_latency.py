@@ -1,6 +1,6 @@
 """Batch-1 decode of SWCM at real dimensions: the engine against PyTorch eager, in one interleaved run.
 
-    python benchmarks/decode_latency.py WORK [--dtypes float32 bfloat16 int8] [--rounds 5] [--json OUT]
+    python benchmarks/decode_latency.py WORK [--dtypes float32 bfloat16 int8 int4] [--rounds 5] [--json OUT]
 
 Builds the model once under WORK (random weights: speed does not depend on them): XLM-R base encoder, 12 custom and 4
 normal decoder layers, width 768, vocabulary 135,359, output tied to the word embedding. Every run generates the same
@@ -170,7 +170,7 @@ def show(report: dict[str, Any]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("work", type=Path)
-    parser.add_argument("--dtypes", nargs="+", default=["float32", "bfloat16", "int8"])
+    parser.add_argument("--dtypes", nargs="+", default=["float32", "bfloat16", "int8", "int4"])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--json", type=Path)

@@ -1,8 +1,8 @@
 """Batch-1 latency and batch throughput of both models on a GPU: the engine against PyTorch eager and torch.compile, in
 one interleaved run.
 
-    python benchmarks/gpu_decode.py WORK --workload swcm|swcm-tied|fusion [--dtypes bfloat16 int8] [--batches 1 8 32]
-        [--rounds 5] [--json OUT] [--smoke]
+    python benchmarks/gpu_decode.py WORK --workload swcm|swcm-tied|fusion [--dtypes bfloat16 int8 int4]
+        [--batches 1 8 32] [--rounds 5] [--json OUT] [--smoke]
 
 A token's time is (time of N tokens - time of 1 token) / (N - 1); the time of 1 token is the encoder's and the first
 step's. The end token is suppressed. The floor is the weight bytes of a step over the card's measured copy bandwidth.
@@ -180,7 +180,7 @@ def main() -> None:
     parser.add_argument("work", type=Path)
     parser.add_argument("--workload", choices=WORKLOADS, default="swcm")
     parser.add_argument("--build-only", action="store_true", help="make the models of all workloads and stop")
-    parser.add_argument("--dtypes", nargs="+", default=["bfloat16", "int8"])
+    parser.add_argument("--dtypes", nargs="+", default=["bfloat16", "int8", "int4"])
     parser.add_argument("--batches", nargs="+", type=int, default=[1, 8, 32, 128])
     parser.add_argument("--beams", nargs="+", type=int, default=[1, 4], help="at batch 1")
     parser.add_argument("--rounds", type=int, default=5)

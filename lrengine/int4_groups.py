@@ -10,6 +10,10 @@ then the least-squares scale of the levels found.
 
 from __future__ import annotations
 
+import os
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+
 import numpy as np
 
 from lrengine.safetensors_io import to_bfloat16_bits, to_float32
@@ -19,11 +23,19 @@ BLOCK = 32  # columns of 16 bytes: column j in the low half of byte j, column 16
 OFFSET = 8  # the level that stands for 0
 LANES = 8  # partial sums of a group, so that the order of addition is one that vector units have too
 STEPS = tuple(np.float32(5.25 + 0.25 * i) for i in range(14))
+PART = 1 << 17  # numbers that a thread takes at a time
 LARGEST_SCALE = np.uint16(0x777F)  # the largest bfloat16 below 2^112; values beyond eight times that are clipped
 
 
 def group_scales(block: np.ndarray, group_size: int) -> np.ndarray:
-    """bfloat16 bits [rows, ceil(K / group_size)] of finite float32 [rows, K]."""
+    """bfloat16 bits [rows, ceil(K / group_size)] of finite float32 [rows, K]; on all processors, as it takes long."""
+    rows = max(1, PART // block.shape[1])
+    parts = [block[first : first + rows] for first in range(0, len(block), rows)]
+    with ThreadPoolExecutor(min(len(parts), os.cpu_count() or 1)) as pool:
+        return np.concatenate(list(pool.map(partial(_search_scales, group_size=group_size), parts)))
+
+
+def _search_scales(block: np.ndarray, group_size: int) -> np.ndarray:
     ratios, largest = _ratios(block, group_size)
     extreme = np.take_along_axis(ratios, np.abs(ratios).argmax(axis=2)[:, :, None], axis=2)[:, :, 0] * largest
     best = np.zeros(largest.shape, np.uint16)

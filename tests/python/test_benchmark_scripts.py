@@ -19,15 +19,20 @@ def test_decode_benchmark_in_miniature(tmp_path: Path) -> None:
         "fusion",
         "--smoke",
     ]
-    command += ["--rounds", "1", "--batches", "2", "--beams", "1", "--dtypes", "bfloat16", "int8", "--peers"]
+    command += ["--rounds", "1", "--batches", "2", "--beams", "1", "--dtypes", "bfloat16", "int8", "int4", "--peers"]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     subprocess.run([*command, "--json", str(report)], check=True, env=environment, capture_output=True)
     found = json.loads(report.read_text(encoding="utf-8"))
     assert found["smoke"] and found["check"] == {"largest_logprob_difference": 0.0, "distinct_answers": 1}
     assert [(row["name"], row["batch"]) for row in found["rows"]] == [
-        (f"lrengine {dtype}", batch) for batch in (1, 2) for dtype in ("bfloat16", "int8")
+        (f"lrengine {dtype}", batch) for batch in (1, 2) for dtype in ("bfloat16", "int8", "int4")
     ]
-    assert found["step_bytes"]["int8"] < found["step_bytes"]["bfloat16"] < found["weight_bytes"]["bfloat16"]
+    assert (
+        found["step_bytes"]["int4"]
+        < found["step_bytes"]["int8"]
+        < found["step_bytes"]["bfloat16"]
+        < found["weight_bytes"]["bfloat16"]
+    )
 
 
 def test_the_gpu_script_is_valid_shell() -> None:
