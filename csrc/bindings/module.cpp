@@ -4,6 +4,7 @@
 
 #include "bindings/conversions.h"
 #include "bindings/errors.h"
+#include "bindings/tokenizer.h"
 #include "core/error.h"
 #include "ops/backend.h"
 #include "runtime/engine.h"
@@ -106,6 +107,7 @@ std::vector<std::string> labels(const Engine& engine) {
 
 PYBIND11_MODULE(_engine, module) {
     bindings::register_errors();
+    bindings::register_tokenizer(module);
     module.def("load", &load);
     module.def("option_table", &bindings::option_table);
     module.def("cpu_isa", &cpu_isa);

@@ -186,6 +186,50 @@ std::vector<JsonValue> JsonValue::elements() const {
     return list;
 }
 
+std::size_t JsonValue::size() const {
+    if (!value_->is_array()) refuse("a list");
+    return value_->size();
+}
+
+void JsonValue::for_each(const std::function<void(const JsonValue&)>& visit) const {
+    const std::size_t count = size();
+    JsonValue element(document_, nullptr, "");
+    for (std::size_t i = 0; i < count; ++i) {
+        element.value_ = &(*value_)[i];
+        element.field_.assign(field_).append("[").append(std::to_string(i)).append("]");
+        visit(element);
+    }
+}
+
+void JsonValue::for_each_member(const std::function<void(const std::string&, const JsonValue&)>& visit) const {
+    JsonValue value(document_, nullptr, "");
+    for (auto member = object().begin(); member != value_->end(); ++member) {
+        value.value_ = &*member;
+        value.field_.assign(field_).append(".").append(member.key());
+        visit(member.key(), value);
+    }
+}
+
+std::string_view JsonValue::text_view() const {
+    if (!value_->is_string()) refuse("a string");
+    return value_->get_ref<const std::string&>();
+}
+
+std::pair<std::string_view, std::string_view> JsonValue::two_texts() const {
+    if (!value_->is_array() || value_->size() != 2 || !(*value_)[0].is_string() || !(*value_)[1].is_string()) {
+        refuse("a list of two strings");
+    }
+    return {(*value_)[0].get_ref<const std::string&>(), (*value_)[1].get_ref<const std::string&>()};
+}
+
+std::pair<std::string_view, double> JsonValue::text_and_number() const {
+    if (!value_->is_array() || value_->size() != 2 || !(*value_)[0].is_string() || !(*value_)[1].is_number() ||
+        !std::isfinite((*value_)[1].get<double>())) {
+        refuse("a list of a string and a number");
+    }
+    return {(*value_)[0].get_ref<const std::string&>(), (*value_)[1].get<double>()};
+}
+
 std::int64_t JsonValue::integer(std::int64_t low, std::int64_t high) const {
     const bool fits =
         value_->is_number_unsigned() ? value_->get<std::uint64_t>() <= INT64_MAX : value_->is_number_integer();

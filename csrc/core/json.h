@@ -5,11 +5,13 @@
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <memory>
 #include <nlohmann/json_fwd.hpp>
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 namespace lrengine {
@@ -35,6 +37,14 @@ public:
     std::vector<std::string> keys() const;
     // Elements of a list.
     std::vector<JsonValue> elements() const;
+    std::size_t size() const;  // of a list
+
+    // For long tables: nothing is copied or kept. What `visit` gets is its own only until it returns.
+    void for_each(const std::function<void(const JsonValue&)>& visit) const;                             // of a list
+    void for_each_member(const std::function<void(const std::string&, const JsonValue&)>& visit) const;  // of an object
+    std::string_view text_view() const;                               // lives as long as the document
+    std::pair<std::string_view, std::string_view> two_texts() const;  // a list of exactly two strings
+    std::pair<std::string_view, double> text_and_number() const;      // ... of a string and a finite number
 
     // An integer written as one (4, not 4.0) in [low, high].
     std::int64_t integer(std::int64_t low, std::int64_t high) const;

@@ -1,0 +1,88 @@
+#include "text/json_tokenizer.h"
+
+#include <utility>
+
+#include "text/unicode.h"
+
+namespace lrengine::text {
+
+namespace {
+
+// Files of 250,000 pieces have 17 MB and 750,000 values.
+constexpr JsonLimits kLimits = {.bytes = std::size_t{128} << 20, .depth = 32, .values = std::size_t{8} << 20};
+
+// What `read` makes of a member, null where there is none.
+template <typename Read>
+auto part_of(const JsonValue& description, const char* name, Read read) -> decltype(read(description)) {
+    const auto part = description.find(name);
+    return part ? read(*part) : nullptr;
+}
+
+}  // namespace
+
+JsonTokenizer::JsonTokenizer(const std::filesystem::path& file)
+    : JsonTokenizer(JsonValue::read(file, kLimits), file.string()) {}
+
+JsonTokenizer::JsonTokenizer(const JsonValue& description, const std::string& file)
+    : normalizer_(
+          part_of(description, "normalizer", [&](const JsonValue& part) { return read_normalizer(part, file); })),
+      pre_tokenizer_(part_of(description, "pre_tokenizer", read_pre_tokenizer)),
+      model_(read_model(description.at("model"))),
+      added_(description.at("added_tokens"), model_->vocabulary(), normalizer_.get()),
+      decoder_(part_of(description, "decoder", read_decoder)) {
+    if (const auto part = description.find("post_processor")) post_processor_ = PostProcessor(*part);
+}
+
+std::vector<std::int32_t> JsonTokenizer::encode(std::string_view text, bool special_tokens) const {
+    const std::string clean = replace_malformed(text);
+    std::vector<std::int32_t> ids;
+    ids.reserve(clean.size() / 3 + 4);
+    for (const AddedTokens::Part& part : added_.find_raw(clean)) {
+        if (part.id) {
+            ids.push_back(*part.id);
+        } else {
+            encode_stretch({clean.substr(part.begin, part.end - part.begin), part.begin == 0}, ids);
+        }
+    }
+    return post_processor_.apply(std::move(ids), special_tokens);
+}
+
+void JsonTokenizer::encode_stretch(Stretch stretch, std::vector<std::int32_t>& ids) const {
+    if (normalizer_) normalizer_->apply(stretch);
+    for (const AddedTokens::Part& part : added_.find_normalized(stretch.text)) {
+        if (part.id) {
+            ids.push_back(*part.id);
+            continue;
+        }
+        Words words;
+        words.text = stretch.text.substr(part.begin, part.end - part.begin);
+        words.spans = {{0, words.text.size(), stretch.at_start && part.begin == 0}};
+        if (pre_tokenizer_) pre_tokenizer_->apply(words);
+        for (const Words::Span& span : words.spans) model_->tokenize(words.word(span), ids);
+    }
+}
+
+std::string JsonTokenizer::decode(std::span<const std::int32_t> ids) const {
+    std::vector<std::string> pieces;
+    for (const std::int32_t id : ids) {
+        std::string own = piece(id);
+        const bool known = added_.spelling(id) != nullptr || model_->vocabulary().has(id);
+        if (known && !added_.is_special(own)) pieces.push_back(std::move(own));
+    }
+    if (decoder_) decoder_->apply(pieces);
+    std::string text;
+    for (std::size_t i = 0; i < pieces.size(); ++i) {
+        if (!decoder_ && i > 0) text += ' ';
+        text += pieces[i];
+    }
+    return text;
+}
+
+std::string JsonTokenizer::piece(std::int32_t id) const {
+    const std::string* spelling = added_.spelling(id);
+    return spelling != nullptr ? *spelling : std::string(model_->vocabulary().piece(id));
+}
+
+std::int64_t JsonTokenizer::size() const { return model_->vocabulary().size() + added_.beyond_vocabulary(); }
+
+}  // namespace lrengine::text
