@@ -36,8 +36,11 @@ std::shared_ptr<Backend> CudaBackend::fork() {
     return session;
 }
 
-// int8 says nothing about activations; bfloat16 has float32's range.
-void CudaBackend::expect_weights(DType dtype) { activations_ = dtype == DType::kInt8 ? DType::kBFloat16 : dtype; }
+// int8 and int4 say nothing about activations; bfloat16 has float32's range.
+void CudaBackend::expect_weights(DType dtype) {
+    const bool quantized = dtype == DType::kInt8 || dtype == DType::kInt4;
+    activations_ = quantized ? DType::kBFloat16 : dtype;
+}
 
 void* CudaBackend::allocate(std::size_t bytes) {
     device_->use();

@@ -38,6 +38,7 @@ __global__ void __launch_bounds__(kMaxThreads)
 }
 
 bool is_table(const Weight& table) {
+    if (table.dtype == DType::kInt4) return table.group_scales != nullptr;
     return is_float(table.dtype) || (table.dtype == DType::kInt8 && table.scales != nullptr);
 }
 

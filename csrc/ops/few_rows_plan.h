@@ -26,7 +26,7 @@ constexpr int kMaxProducts = 16;       // of a launch: 2 KB of its 4 KB of param
 
 // Elements of a weight in 16 bytes, and in the 512 bytes that a warp reads of one row at a time.
 __host__ __device__ constexpr int per_load(DType type) {
-    return type == DType::kFloat32 ? 4 : type == DType::kInt8 ? 16 : 8;
+    return type == DType::kFloat32 ? 4 : type == DType::kInt4 ? 32 : type == DType::kInt8 ? 16 : 8;
 }
 __host__ __device__ constexpr int per_chunk(DType type) { return kWarp * per_load(type); }
 
@@ -36,11 +36,13 @@ constexpr std::size_t kMaxSharedBytes = 96 * 1024;
 
 struct Product {
     PackedView x;
-    MatrixView out, residual;      // residual.data is null when there is none
-    const void* weight;            // [outputs, cols], each row a multiple of 16 bytes
-    const float* scales;           // int8: [outputs]
-    const float* bias;             // or null
-    const std::int32_t* out_rows;  // rows of out for rows of x, or null
+    MatrixView out, residual;            // residual.data is null when there is none
+    const void* weight;                  // [outputs, cols], each row a multiple of 16 bytes
+    const float* scales;                 // int8: [outputs]
+    const float* bias;                   // or null
+    const std::int32_t* out_rows;        // rows of out for rows of x, or null
+    const unsigned short* group_scales;  // int4: bfloat16 [outputs, groups]
+    int group_shift;                     // int4: a group is 1 << group_shift columns
     int rows, outputs, cols;
     int x_number;    // the same for products of the same x
     int first_tile;  // of its tiles among those of all products
@@ -127,6 +129,8 @@ void with_kernel(DType type, int rows, Run run) {
             return with_rows(std::integral_constant<DType, DType::kBFloat16>());
         case DType::kFloat16:
             return with_rows(std::integral_constant<DType, DType::kFloat16>());
+        case DType::kInt4:
+            return with_rows(std::integral_constant<DType, DType::kInt4>());
         default:
             return with_rows(std::integral_constant<DType, DType::kInt8>());
     }

@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <bit>
 
 #include "cuda/checks.h"
 #include "ops/few_rows_plan.h"
@@ -24,6 +25,8 @@ Product product_of(const LinearArgs& args) {
     product.residual = view_of(args.residual);
     product.weight = args.weight.data;
     product.scales = args.weight.dtype == DType::kInt8 ? args.weight.scales : nullptr;
+    product.group_scales = args.weight.group_scales;
+    product.group_shift = std::countr_zero(static_cast<unsigned>(args.weight.group_size));
     product.bias = args.bias.data;
     product.rows = static_cast<int>(args.x.rows);
     product.outputs = static_cast<int>(args.weight.rows);
@@ -96,7 +99,7 @@ void check_norm(const NormArgs& args) {
 }  // namespace
 
 bool is_packed(const Weight& weight) {
-    const auto row_bytes = static_cast<std::uint64_t>(weight.cols) * size_of(weight.dtype);
+    const auto row_bytes = static_cast<std::uint64_t>(weight.row_bytes());
     return (reinterpret_cast<std::uintptr_t>(weight.data) | row_bytes) % 16 == 0;
 }
 

@@ -83,6 +83,10 @@ void check_product(const LinearArgs& args) {
     expect(!args.residual || has_shape(args.residual, rows, outputs), "linear: residual is not [M, N]");
     if (args.weight.dtype == DType::kInt8) {
         expect(args.weight.scales != nullptr, "linear: int8 weight without scales");
+    } else if (args.weight.dtype == DType::kInt4) {
+        expect(args.weight.group_scales != nullptr, "linear: int4 weight without scales");
+        expect(args.weight.cols % kInt4Block == 0 && is_group_size(args.weight.group_size),
+               "linear: int4 weight that is not in whole blocks and groups");
     } else {
         expect(is_float(args.weight.dtype), "linear: a weight of this type");
     }
@@ -97,7 +101,7 @@ std::size_t product_scratch(Device& device, std::span<const LinearArgs> products
 }
 
 void run_products(Device& device, LaunchQueue& queue, std::span<const LinearArgs> products, void* scratch) {
-    constexpr std::array kTypes = {DType::kFloat32, DType::kBFloat16, DType::kFloat16, DType::kInt8};
+    constexpr std::array kTypes = {DType::kFloat32, DType::kBFloat16, DType::kFloat16, DType::kInt8, DType::kInt4};
     std::array<std::vector<LinearArgs>, kTypes.size()> few;
     for (const LinearArgs& args : products) {
         const Way way = way_of(args);

@@ -46,19 +46,72 @@ __device__ __forceinline__ void unpack_quad(const uint4& packed, int quad, float
     }
 }
 
+// What a lane reads of kOutputs rows at a time.
+template <DType kType>
 struct Packet {
     uint4 words[kOutputs];
 };
 
+template <>
+struct Packet<DType::kInt4> {
+    uint4 words[kOutputs];
+    unsigned short scales[kOutputs];  // bfloat16: a block is within a group
+};
+
+template <int kRows, DType kType>
+__device__ __forceinline__ void unpack_quads(const Packet<kType>& packet, int quad, float (&weights)[kOutputs][4]) {
+#pragma unroll
+    for (int r = 0; r < kOutputs; ++r) unpack_quad<kType>(packet.words[r], quad, weights[r]);
+}
+
+// A level in bits p to p + 3 of a float with the exponent of 2^(23 - p) is 2^(23 - p) + level: one operation of logic.
+// Few rows: one fused multiply-add makes it scale * (level - 8), exactly, as scale * (2^(23 - p) + 8) fits float32 for
+// p >= 8; two shifts bring all eight levels of a word to p = 8, 12 or 16. More rows, whose sums fill the registers: no
+// constants are kept, one shift, and an addition and a product.
+template <int kPlace>
+__device__ __forceinline__ float scaled_level(unsigned word, float scale) {
+    constexpr float kZero = static_cast<float>(1 << (23 - kPlace)) + 8.0f;
+    const float level = __uint_as_float((word & (15u << kPlace)) | (127u + 23u - kPlace) << 23);
+    return fmaf(level, scale, -kZero * scale);
+}
+
+template <int kPlace>
+__device__ __forceinline__ float level_times(unsigned word, float scale) {
+    constexpr float kZero = static_cast<float>(1 << (23 - kPlace)) + 8.0f;
+    return (__uint_as_float((word & (15u << kPlace)) | (127u + 23u - kPlace) << 23) - kZero) * scale;
+}
+
+template <int kRows>
+__device__ __forceinline__ void unpack_quads(const Packet<DType::kInt4>& packet, int quad,
+                                             float (&weights)[kOutputs][4]) {
+    const bool high = quad >= 4;  // halves of the bytes: levels are at 8 i + 4 or at 8 i
+#pragma unroll
+    for (int r = 0; r < kOutputs; ++r) {
+        const unsigned words[4] = {packet.words[r].x, packet.words[r].y, packet.words[r].z, packet.words[r].w};
+        const unsigned word = words[quad % 4], up = word << 8, down = word >> 12;
+        const float scale = __uint_as_float(static_cast<unsigned>(packet.scales[r]) << 16);
+        if constexpr (kRows <= 2) {
+            weights[r][0] = high ? scaled_level<12>(up, scale) : scaled_level<8>(up, scale);
+            weights[r][1] = high ? scaled_level<12>(word, scale) : scaled_level<8>(word, scale);
+            weights[r][2] = high ? scaled_level<8>(down, scale) : scaled_level<16>(word, scale);
+            weights[r][3] = high ? scaled_level<16>(down, scale) : scaled_level<12>(down, scale);
+        } else {
+            weights[r][0] = high ? level_times<4>(word, scale) : level_times<0>(word, scale);
+            weights[r][1] = high ? level_times<12>(word, scale) : level_times<8>(word, scale);
+            weights[r][2] = high ? level_times<8>(down, scale) : level_times<16>(word, scale);
+            weights[r][3] = high ? level_times<16>(down, scale) : level_times<12>(down, scale);
+        }
+    }
+}
+
 // sums[r * kRows + m] += the products of this lane's columns. `staged`: this lane's first quad of the chunk in row 0.
 template <DType kType, int kRows>
-__device__ __forceinline__ void accumulate(const Packet& packet, const float* staged, int row_length,
+__device__ __forceinline__ void accumulate(const Packet<kType>& packet, const float* staged, int row_length,
                                            float (&sums)[kOutputs * kRows]) {
 #pragma unroll
     for (int quad = 0; quad < per_load(kType) / 4; ++quad) {
         float weights[kOutputs][4];
-#pragma unroll
-        for (int r = 0; r < kOutputs; ++r) unpack_quad<kType>(packet.words[r], quad, weights[r]);
+        unpack_quads<kRows>(packet, quad, weights);
 #pragma unroll
         for (int m = 0; m < kRows; ++m) {
             const float4 x = *reinterpret_cast<const float4*>(staged + m * row_length + quad * 4 * kWarp);
@@ -130,7 +183,7 @@ public:
     __device__ __forceinline__ void run(const TileRange& range) {
         Cursor at{range.begin, 0, 0, steps(list_.items[0])};
         find_product(at);
-        Packet current = fetch(at, range.end);
+        Packet<kType> current = fetch(at, range.end);
         wait_for_previous_kernels();
         allow_next_kernel();
         while (at.tile < range.end) {
@@ -142,7 +195,7 @@ public:
                 find_product(next);
             }
             const int chunk = at.step * list_.splits + split_, begin = stage_stretch_of(product, chunk);
-            const Packet ahead = fetch(next, range.end);
+            const Packet<kType> ahead = fetch(next, range.end);
             accumulate<kType, kRows>(current, staged_ + (chunk - begin) * kChunk + lane_ * 4, list_.stretch * kChunk,
                                      sums_);
             if (next.tile != at.tile) finish(product, at.tile);
@@ -180,18 +233,22 @@ private:
         return ((tile - product.first_tile) * list_.groups + group) * kWidth;
     }
 
-    __device__ __forceinline__ Packet fetch(const Cursor& at, int end) const {
-        constexpr std::int64_t kBytes = 16 / per_load(kType);
+    __device__ __forceinline__ Packet<kType> fetch(const Cursor& at, int end) const {
         const Product& product = list_.items[at.product];
         const int k = (at.step * list_.splits + split_) * kChunk + lane_ * per_load(kType);
-        Packet packet{};
+        Packet<kType> packet{};
         if (at.tile >= end || k >= product.cols) return packet;
         const int n = first_output(product, at.tile, group_), last = product.outputs - 1;
 #pragma unroll
         for (int r = 0; r < kOutputs; ++r) {
-            const void* weight = r < kWidth ? product.weight : list_.items[1].weight;
+            const Product& read = r < kWidth ? product : list_.items[1];
             const std::int64_t wanted = n + r % kWidth, row = wanted < last ? wanted : last;
-            packet.words[r] = load_streamed(static_cast<const char*>(weight) + (row * product.cols + k) * kBytes);
+            const std::int64_t loads = (row * product.cols + k) / per_load(kType);
+            packet.words[r] = load_streamed(static_cast<const uint4*>(read.weight) + loads);
+            if constexpr (kType == DType::kInt4) {
+                const std::int64_t groups = ((product.cols - 1) >> read.group_shift) + 1;
+                packet.scales[r] = __ldg(read.group_scales + row * groups + (k >> read.group_shift));
+            }
         }
         return packet;
     }

@@ -3,13 +3,16 @@
 //     out = activation(s_x[m] s_w[n] sum over k of x'[m, k] w'[n, k] + bias) + residual
 //
 // x' is x in the library's type: the weight's, or x's own for an int8 weight, whose levels are exact in every type, so
-// that only its scales s_w come afterwards. A 16-bit type too narrow for x gets x in parts whose sum it is, and a
-// product each: float32 in three of bfloat16 or two of float16. s_x is 1, or, where x was wider than the float16 of the
-// weight, a power of two per row that keeps x' in its range. The sums are float32.
+// that only its scales s_w come afterwards; for int4, whose groups have scales of their own, float16: a bfloat16 scale
+// times a level has 11 bits, and s_w is the power of two per row that keeps its largest below 2^13. A 16-bit type too
+// narrow for x gets x in parts whose sum it is, and a product each: float32 in three of bfloat16 or two of float16. s_x
+// is 1, or, where x was wider than the float16 of the weight, a power of two per row that keeps x' in its range. The
+// sums are float32.
 //
-// Bytes beside the product's own: x once read and once written when its type changes; an int8 weight once read and
-// written twice as wide; M N (4 + 4) for the sums when the library cannot finish them, all of it in the second-level
-// cache for up to a few hundred rows. SWCM's encoder, 64 tokens, d = 768: 0.2 MB of sums a product, 0.1 us at 4.3 TB/s.
+// Bytes beside the product's own: x once read and once written when its type changes; an int8 (int4) weight once read
+// and written twice (four times) as wide; M N (4 + 4) for the sums when the library cannot finish them, all of it in
+// the second-level cache for up to a few hundred rows. SWCM's encoder, 64 tokens, d = 768: 0.2 MB of sums a product,
+// 0.1 us at 4.3 TB/s.
 #include <algorithm>
 
 #include "cuda/checks.h"
@@ -95,6 +98,50 @@ __global__ void __launch_bounds__(kThreads) widen_kernel(const uint4* levels, st
     }
 }
 
+// The power of two over 2^9 of the largest scale of a row, for a warp; its exponent as float32 has it, at least 1.
+__device__ __forceinline__ int row_exponent(const unsigned short* scales, int groups, int lane) {
+    unsigned largest = 0;
+    for (int group = lane; group < groups; group += kWarp) largest = max(largest, scales[group] & 0x7fffu);
+#pragma unroll
+    for (int offset = kWarp / 2; offset > 0; offset /= 2) {
+        largest = max(largest, __shfl_xor_sync(kAllLanes, largest, offset));
+    }
+    return max(static_cast<int>(largest >> 7) - 9, 1);
+}
+
+// out [rows, cols] = an int4 weight over row_scales [rows], which it makes. A warp a row, a lane a block at a time.
+__global__ void __launch_bounds__(kThreads)
+    widen_int4_kernel(WeightView weight, std::int64_t rows, MatrixView out, float* row_scales) {
+    const int lane = static_cast<int>(threadIdx.x) % kWarp, warps = static_cast<int>(gridDim.x) * (kThreads / kWarp);
+    const int blocks = static_cast<int>(weight.cols / kInt4Block);
+    const int groups = static_cast<int>((weight.cols + weight.group_size - 1) / weight.group_size);
+    wait_for_previous_kernels();
+    allow_next_kernel();
+    for (std::int64_t row = (static_cast<std::int64_t>(blockIdx.x) * kThreads + threadIdx.x) / kWarp; row < rows;
+         row += warps) {
+        const unsigned short* scales = weight.group_scales + row * groups;
+        const int exponent = row_exponent(scales, groups, lane);
+        if (lane == 0) row_scales[row] = __uint_as_float(static_cast<unsigned>(exponent) << 23);
+        const float inverse = __uint_as_float(static_cast<unsigned>(254 - exponent) << 23);
+        for (int block = lane; block < blocks; block += kWarp) {
+            const uint4 packed = static_cast<const uint4*>(weight.data)[row * blocks + block];
+            const unsigned words[4] = {packed.x, packed.y, packed.z, packed.w};
+            const float scale = bfloat16_of(scales[block * kInt4Block / weight.group_size]) * inverse;
+#pragma unroll
+            for (int pack = 0; pack < kInt4Block / kPack; ++pack) {
+                float values[kPack];
+#pragma unroll
+                for (int i = 0; i < kPack; ++i) {
+                    const int byte = pack % 2 * kPack + i;
+                    const unsigned level = words[byte / 4] >> (byte % 4 * 8 + pack / 2 * 4) & 15u;
+                    values[i] = scale * static_cast<float>(static_cast<int>(level) - kInt4Zero);
+                }
+                store_pack<true>({out, true}, row, block * kInt4Block + pack * kPack, weight.cols, values);
+            }
+        }
+    }
+}
+
 // A thread eight columns of a row. Grid: blocks of columns, rows.
 __global__ void __launch_bounds__(kThreads) finish_kernel(PackedView sums, const float* row_scales, PackedView residual,
                                                           PackedView out, int cols, Epilogue epilogue) {
@@ -140,13 +187,14 @@ struct Plan {
     bool converts;               // x needs a copy in that type, or an aligned one
     int parts;                   // of that copy
     bool scales_rows;            // the copy is scaled by row
-    bool widens;                 // the weight is int8
+    bool widens;                 // the weight is int8 or int4
     bool finishes;               // the sums go to scratch, and a kernel of ours makes out of them
     bool accumulates;            // the library adds to out, which is the residual
     std::int64_t rows, outputs;  // of x and of the weight at a time
     void* x = nullptr;
     float* row_scales = nullptr;
     void* weight = nullptr;
+    float* weight_scales = nullptr;  // of the rows of a widened int4 weight
     float* sums = nullptr;
     std::size_t bytes = 0;
 
@@ -155,8 +203,9 @@ struct Plan {
 
 Plan::Plan(const LinearArgs& args, const MatmulLibrary& library, void* memory) {
     const auto cols = std::max<std::int64_t>(args.weight.cols, 1);
-    widens = args.weight.dtype == DType::kInt8;
-    type = widens ? args.x.dtype : args.weight.dtype;
+    const bool groups = args.weight.dtype == DType::kInt4;
+    widens = groups || args.weight.dtype == DType::kInt8;
+    type = groups ? DType::kFloat16 : widens ? args.x.dtype : args.weight.dtype;
     converts = args.x.dtype != type || !is_packed(args.x);
     parts = parts_of(args.x.dtype, type);
     scales_rows = type == DType::kFloat16 && args.x.dtype != type;
@@ -178,6 +227,7 @@ Plan::Plan(const LinearArgs& args, const MatmulLibrary& library, void* memory) {
     if (converts) x = pieces.take<char>(parts * dense(nullptr, type, rows, cols).stride * rows * width);
     if (scales_rows) row_scales = pieces.take<float>(rows);
     if (widens) weight = pieces.take<char>(outputs * cols * width);
+    if (groups) weight_scales = pieces.take<float>(outputs);
     if (finishes) sums = pieces.take<float>(rows * dense(nullptr, type, rows, outputs).stride);
     bytes = pieces.used();
 }
@@ -193,10 +243,7 @@ LinearArgs rows_of(const LinearArgs& args, std::int64_t first, std::int64_t coun
 
 LinearArgs outputs_of(const LinearArgs& args, std::int64_t first, std::int64_t count) {
     LinearArgs part = args;
-    const std::int64_t offset = first * args.weight.cols * static_cast<std::int64_t>(size_of(args.weight.dtype));
-    part.weight.data = static_cast<const char*>(args.weight.data) + offset;
-    part.weight.rows = count;
-    if (args.weight.scales != nullptr) part.weight.scales += first;
+    part.weight = args.weight.slice(first, count);
     if (args.bias) part.bias = {args.bias.data + first, count};
     part.out = args.out.columns(first, count);
     if (args.residual) part.residual = args.residual.columns(first, count);
@@ -213,15 +260,23 @@ Matrix convert(LaunchQueue& queue, const Plan& plan, const Matrix& x) {
 
 Weight widen(const Device& device, LaunchQueue& queue, const Plan& plan, const Weight& weight) {
     const std::int64_t elements = weight.rows * weight.cols, words = elements / 16;
-    const std::int64_t blocks = std::min<std::int64_t>(divide_up(words, kThreads), 8 * device.processors());
-    launch(queue, {dim3(static_cast<unsigned>(blocks)), dim3(kThreads)}, widen_kernel,
-           static_cast<const uint4*>(weight.data), words, MatrixView{plan.weight, elements, plan.type});
-    return {plan.weight, plan.type, weight.rows, weight.cols, nullptr};
+    const bool groups = weight.dtype == DType::kInt4;
+    const std::int64_t wanted = groups ? divide_up(weight.rows, kThreads / kWarp) : divide_up(words, kThreads);
+    const auto blocks = static_cast<unsigned>(std::min<std::int64_t>(wanted, 8 * device.processors()));
+    if (groups) {
+        launch(queue, {dim3(blocks), dim3(kThreads)}, widen_int4_kernel, view_of(weight), weight.rows,
+               MatrixView{plan.weight, weight.cols, plan.type}, plan.weight_scales);
+    } else {
+        launch(queue, {dim3(blocks), dim3(kThreads)}, widen_kernel, static_cast<const uint4*>(weight.data), words,
+               MatrixView{plan.weight, elements, plan.type});
+    }
+    return {.data = plan.weight, .dtype = plan.type, .rows = weight.rows, .cols = weight.cols};
 }
 
 void finish(LaunchQueue& queue, const Plan& plan, const LinearArgs& args, const Matrix& sums) {
     const WeightView weight = view_of(args.weight);
-    const Epilogue epilogue{weight.scales, args.bias.data, view_of(args.residual), view_of(args.out), args.activation};
+    const float* scales = plan.weight_scales != nullptr ? plan.weight_scales : weight.scales;
+    const Epilogue epilogue{scales, args.bias.data, view_of(args.residual), view_of(args.out), args.activation};
     const auto blocks = static_cast<unsigned>(divide_up(sums.cols, kThreads * kPack));
     launch(queue, {dim3(blocks, static_cast<unsigned>(sums.rows)), dim3(kThreads)}, finish_kernel, packed_view_of(sums),
            static_cast<const float*>(plan.row_scales), packed_view_of(args.residual), packed_view_of(args.out),

@@ -285,12 +285,7 @@ private:
     TestArray<std::uint16_t> group_scales_;
 };
 
-inline std::vector<DType> weight_types() {
-    std::vector<DType> types{DType::kFloat32, DType::kBFloat16, DType::kFloat16, DType::kInt8};
-    if (!on_cuda()) types.push_back(DType::kInt4);
-    return types;
-}
-inline const std::vector<DType> kWeightTypes = weight_types();
+constexpr DType kWeightTypes[] = {DType::kFloat32, DType::kBFloat16, DType::kFloat16, DType::kInt8, DType::kInt4};
 
 // Sequences of these lengths.
 class TestPacking {
