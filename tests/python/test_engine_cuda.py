@@ -20,7 +20,8 @@ from transformers import PreTrainedModel
 import lrengine
 from lrengine import Engine
 from lrengine.errors import LrengineError
-from tiny import random_sources, save, tiny_classifier, tiny_fusion, tiny_swcm
+from lrengine.quantize import quantize
+from tiny import int4_fusion, int4_swcm, random_sources, save, tiny_classifier, tiny_fusion, tiny_swcm
 
 LIBRARY = os.environ.get("LRENGINE_CUDA_LIBRARY") or str(
     Path(lrengine.__file__).with_name("liblrengine_cuda.so")  # beside the module, where a build with CUDA puts it
@@ -142,6 +143,22 @@ def test_narrow_types_stay_close(tmp_path: Path, name: str, dtype: str, toleranc
     prompts = both.prompts and both.prompts[:1]
     found, expected = (engine.score(sources, targets, prompts=prompts)[0] for engine in (both.cuda, both.cpu))
     np.testing.assert_allclose(found.token_logprobs, expected.token_logprobs, atol=tolerance)
+    (row,) = both.cuda.generate(sources, prompts=prompts, max_new_tokens=2, min_new_tokens=2)
+    assert len(row.tokens) == 2
+
+
+@pytest.mark.parametrize("group_size", [32, 64, 128])
+@pytest.mark.parametrize("name", ["swcm", "fusion"])
+def test_int4_stays_close(tmp_path: Path, name: str, group_size: int) -> None:
+    """As above. Few rows are multiplied in groups, the source's many after widening."""
+    model = int4_swcm() if name == "swcm" else int4_fusion()
+    quantize(save(model, tmp_path / "src"), tmp_path / "int4", "int4", group_size=group_size)
+    both = Both(tmp_path / "int4")
+    assert both.cuda.dtype == both.cpu.dtype == "int4"
+    sources, targets = SOURCES[2:], random_sources([4], seed=9, vocabulary=270)
+    prompts = both.prompts and both.prompts[:1]
+    found, expected = (engine.score(sources, targets, prompts=prompts)[0] for engine in (both.cuda, both.cpu))
+    np.testing.assert_allclose(found.token_logprobs, expected.token_logprobs, atol=0.15)
     (row,) = both.cuda.generate(sources, prompts=prompts, max_new_tokens=2, min_new_tokens=2)
     assert len(row.tokens) == 2
 

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 from test_quantize import KEPT, normal, read_model, write_model
+from transformers import PreTrainedModel
 
+import lrengine
 from lrengine.cli import main
 from lrengine.errors import ModelFileError, UnsupportedModelError
 from lrengine.int4_groups import GROUP_SIZES, group_scales, pack_levels, unpack
 from lrengine.quantize import INT4_SCHEMES, quantize
+from tiny import int4_fusion, int4_swcm, random_sources, save
 
 
 def decoded(packed: np.ndarray, scales: np.ndarray, group_size: int) -> np.ndarray:
@@ -154,42 +158,27 @@ def test_a_directory_of_int4_with_bad_scales_is_refused(tmp_path: Path, scale: n
     assert not (tmp_path / "wide").exists()
 
 
-def swcm(directory: Path, hidden: int = 96) -> Path:
-    import torch
-    from transformers import XLMRobertaConfig, XLMRobertaModel
-
-    from lrengine.models import SwcmForConditionalGeneration
-
-    torch.manual_seed(0)
-    config = XLMRobertaConfig(
-        vocab_size=331, hidden_size=hidden, num_hidden_layers=2, num_attention_heads=4, intermediate_size=2 * hidden,
-        max_position_embeddings=64, type_vocab_size=1,
-    )  # fmt: skip
-    encoder = XLMRobertaModel(config, add_pooling_layer=False)
-    SwcmForConditionalGeneration.from_encoder(encoder).save_pretrained(directory)
-    return directory
-
-
 @pytest.mark.parametrize("group_size", GROUP_SIZES)
-def test_the_engine_computes_with_what_the_file_stands_for(tmp_path: Path, group_size: int) -> None:
-    import lrengine
-
-    source = swcm(tmp_path / "src")
+@pytest.mark.parametrize("build", [int4_swcm, int4_fusion])
+def test_the_engine_computes_with_what_the_file_stands_for(
+    tmp_path: Path, build: Callable[[], PreTrainedModel], group_size: int
+) -> None:
+    source = save(build(), tmp_path / "src")
     arguments = ["--dtype", "int4", "--group-size", str(group_size)]
     assert main(["quantize", str(source), str(tmp_path / "int4"), *arguments]) == 0
     quantize(tmp_path / "int4", tmp_path / "wide", "float32")
     small, wide = (lrengine.Engine.load(tmp_path / name, device="cpu") for name in ("int4", "wide"))
-    assert small.dtype == "int4" and small.memory_bytes < 0.4 * wide.memory_bytes
-    inputs = [[0, 17, 250, 99, 2], [0, 5, 2]]
-    options = {"max_new_tokens": 8, "min_new_tokens": 8}
-    for found, expected in zip(small.generate(inputs, **options), wide.generate(inputs, **options), strict=True):
-        assert found.tokens == expected.tokens and found.score == pytest.approx(expected.score, abs=1e-4)
+    assert small.dtype == "int4" and small.memory_bytes < 0.45 * wide.memory_bytes
+    sources, targets = random_sources([5, 1, 30], seed=2), random_sources([4, 9, 2], seed=3, vocabulary=270)
+    for found, expected in zip(small.score(sources, targets), wide.score(sources, targets), strict=True):
+        np.testing.assert_allclose(found.token_logprobs, expected.token_logprobs, atol=1e-3)
+    options = {"max_new_tokens": 6, "min_new_tokens": 6}
+    for found, expected in zip(small.generate(sources, **options), wide.generate(sources, **options), strict=True):
+        assert found.tokens == expected.tokens
 
 
 def test_quantised_while_loading_is_what_the_quantised_directory_holds(tmp_path: Path) -> None:
-    import lrengine
-
-    source = swcm(tmp_path / "src")
+    source = save(int4_swcm(), tmp_path / "src")
     quantize(source, tmp_path / "int4", "int4")
     inputs = [[0, 17, 250, 99, 2]]
     options = {"max_new_tokens": 8, "min_new_tokens": 8}
@@ -200,9 +189,7 @@ def test_quantised_while_loading_is_what_the_quantised_directory_holds(tmp_path:
 
 
 def test_config_and_weights_must_agree(tmp_path: Path) -> None:
-    import lrengine
-
-    quantize(swcm(tmp_path / "src"), tmp_path / "int4", "int4")
+    quantize(save(int4_swcm(), tmp_path / "src"), tmp_path / "int4", "int4")
     path = tmp_path / "int4/config.json"
     config = json.loads(path.read_text())
 

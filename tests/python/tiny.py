@@ -87,6 +87,25 @@ def tiny_swcm(encoder: str = "xlm-roberta", layers: int = 3, seed: int = 0, **op
     return randomise(SwcmForConditionalGeneration(config), seed)
 
 
+def int4_swcm(seed: int = 0) -> PreTrainedModel:
+    """A random SWCM whose widths are whole blocks of int4, but not whole groups: 96 and 160."""
+    from lrengine.models import SwcmConfig, SwcmForConditionalGeneration
+
+    encoder = tiny_encoder_config("xlm-roberta", hidden_size=96, intermediate_size=160)
+    ids = {"bos_token_id": 0, "pad_token_id": 1, "eos_token_id": 2}
+    return randomise(SwcmForConditionalGeneration(SwcmConfig(encoder=encoder, normal_layer_interval=2, **ids)), seed)
+
+
+def int4_fusion(seed: int = 0) -> PreTrainedModel:
+    """The same of mT5, transformer mixer and Llama: 96, 160 and, in the LLM, 64 and 224."""
+    from lrengine.models import LayerFusionForCausalLM
+
+    encoder = tiny_encoder("mt5", d_model=96, d_kv=32, d_ff=160)
+    llm = tiny_llm(hidden_size=64, num_attention_heads=4, head_dim=16, intermediate_size=224)
+    mixer = {"type": "transformer", "ffn_dim": 64}
+    return randomise(LayerFusionForCausalLM.from_pretrained_parts(encoder, llm, mixer=mixer, mapper="linear"), seed)
+
+
 def tiny_fusion(
     encoder: str = "mt5",
     llm: str = "llama",
