@@ -121,7 +121,8 @@ class _Source:
             elif spec.dtype == "I8":
                 values = to_float32(block, spec.dtype) * scales[first : first + len(block), None]
             else:
-                values = unpack(block, scales[first : first + len(block)], self.group_size)
+                with np.errstate(invalid="ignore"):  # what is no number is refused below
+                    values = unpack(block, scales[first : first + len(block)], self.group_size)
             if not np.isfinite(values).all():
                 where = f"{self.tensors.path_of(name)}: tensor {name}"
                 raise ModelFileError(f"{where}: found NaN or Inf, expected finite numbers")

@@ -12,6 +12,8 @@ from typing import Any
 
 from transformers import AutoConfig, GenerationConfig, PretrainedConfig
 
+from lrengine.errors import UnsupportedModelError
+
 # Sampling and beam defaults are a request's options, not the model's; 4.x writes them into model configs, 5.x refuses
 # to write them there.
 _KEPT_TOKEN_FIELDS = {"bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id", "use_cache"}
@@ -33,6 +35,16 @@ def complete_dict(config: PretrainedConfig) -> dict[str, Any]:
     if "rope_theta" in fields or "rope_parameters" in fields:
         fields.update(_rope_in_both_spellings(fields))
     return fields
+
+
+def require_floats(config: PretrainedConfig) -> None:
+    """Raises UnsupportedModelError for a quantised directory's config: PyTorch would take its levels for numbers."""
+    quantization = getattr(config, "quantization", None)
+    if quantization is not None:
+        raise UnsupportedModelError(
+            f"the model is quantised ({quantization}): lrengine.Engine opens it as it is, PyTorch after "
+            "`lrengine quantize DIR NEW --dtype float32`"
+        )
 
 
 def sub_config(value: PretrainedConfig | dict[str, Any] | None, field: str) -> PretrainedConfig:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from lrengine.models.config_io import require_floats
 from lrengine.models.encoders import all_layer_states, build_encoder, freeze
 from lrengine.models.mapper import LatentMapper
 from lrengine.models.mixer import LayerMixer, build_mixer
@@ -21,6 +22,7 @@ class FusedEncoderModel(PreTrainedModel):
     _supports_sdpa = True
 
     def _build_encoder_and_mixer(self, config: Any) -> None:
+        require_floats(config)
         self.encoder = build_encoder(config.encoder)
         self.mixer = build_mixer(config.mixer, config.encoder.num_hidden_layers, config.encoder.hidden_size)
 

@@ -13,6 +13,7 @@ from transformers import GenerationMixin, PreTrainedModel
 from transformers.cache_utils import DynamicCache, EncoderDecoderCache
 from transformers.modeling_outputs import BaseModelOutput, Seq2SeqLMOutput
 
+from lrengine.models.config_io import require_floats
 from lrengine.models.encoders import build_encoder, encoder_layers, load_encoder
 from lrengine.models.losses import IGNORED_LABEL, projected_cross_entropy, token_cross_entropy
 from lrengine.models.swcm_config import SwcmConfig
@@ -65,6 +66,7 @@ class SwcmForConditionalGeneration(SwcmPreTrainedModel, GenerationMixin):
 
     def __init__(self, config: SwcmConfig) -> None:
         super().__init__(config)
+        require_floats(config)
         self.encoder = build_encoder(config.encoder)
         self.decoder = SwcmDecoder(config)
         self.lm_head = OutputProjection(config)

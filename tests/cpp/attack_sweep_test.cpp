@@ -17,7 +17,9 @@ namespace {
 const std::string kWeights = safetensors_bytes({float_tensor("w", {2, 3}, {1, 2, 3, 4, 5, 6}),
                                                 {"h", "BF16", {2}, bytes_of<std::uint16_t>({0x3f80, 0x4000})},
                                                 {"q", "I8", {2, 2}, std::string("\1\2\3\4")},
-                                                float_tensor("q_scale", {2}, {1, 2})});
+                                                float_tensor("q_scale", {2}, {1, 2}),
+                                                {"n", "U8", {1, 16}, std::string(16, '\x6b')},
+                                                {"n_scale", "BF16", {1, 1}, bytes_of<std::uint16_t>({0x3f80})}});
 
 // Opens a directory and reads all of its weights, each as whatever its shape allows.
 void load_everything(const std::filesystem::path& directory) {
@@ -29,7 +31,7 @@ void load_everything(const std::filesystem::path& directory) {
         for (const std::string& name : checkpoint.names()) {
             const TensorRecord& record = *checkpoint.find(name);
             if (record.shape.size() == 2) {
-                loader.matrix(name, record.shape[0], record.shape[1]);
+                loader.matrix(name, record.shape[0], record.shape[1] * (record.dtype == DType::kUInt8 ? 2 : 1));
             } else {
                 loader.vector(name, static_cast<std::int64_t>(record.bytes / size_of(record.dtype)));
             }

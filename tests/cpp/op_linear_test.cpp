@@ -128,4 +128,16 @@ OP_TEST(linear_refuses_shapes_that_do_not_fit) {
     args = product.args();
     args.weight.dtype = DType::kInt8;
     CHECK_ERROR(backend().linear(args), ErrorCode::kInternal, "without scales");
+    const Product groups(DType::kInt4, {2, 9, 64}, random);
+    args = groups.args();
+    args.weight.group_scales = nullptr;
+    CHECK_ERROR(backend().linear(args), ErrorCode::kInternal, "without scales");
+    for (const std::int64_t size : {0, 16, 48, 256}) {
+        args = groups.args();
+        args.weight.group_size = size;
+        CHECK_ERROR(backend().linear(args), ErrorCode::kInternal, "whole blocks and groups");
+    }
+    args = groups.args();
+    args.weight.cols = args.x.cols = 48;
+    CHECK_ERROR(backend().linear(args), ErrorCode::kInternal, "whole blocks and groups");
 }

@@ -188,6 +188,19 @@ def test_quantised_while_loading_is_what_the_quantised_directory_holds(tmp_path:
     assert loaded.dtype == "int4" and found.tokens == stored.tokens and found.score == stored.score
 
 
+@pytest.mark.parametrize("dtype", ["int4", "int8"])
+@pytest.mark.parametrize("build", [int4_swcm, int4_fusion])
+def test_pytorch_does_not_take_levels_for_numbers(
+    tmp_path: Path, build: Callable[[], PreTrainedModel], dtype: str
+) -> None:
+    model = build()
+    quantize(save(model, tmp_path / "src"), tmp_path / "small", dtype)
+    with pytest.raises(UnsupportedModelError, match=f"quantised .*{dtype}.*lrengine quantize"):
+        type(model).from_pretrained(tmp_path / "small")
+    quantize(tmp_path / "small", tmp_path / "wide", "float32")
+    type(model).from_pretrained(tmp_path / "wide")
+
+
 def test_config_and_weights_must_agree(tmp_path: Path) -> None:
     quantize(save(int4_swcm(), tmp_path / "src"), tmp_path / "int4", "int4")
     path = tmp_path / "int4/config.json"
