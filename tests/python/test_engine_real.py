@@ -18,6 +18,7 @@ from transformers import AutoTokenizer
 from lrengine import Engine
 from lrengine.cli import main
 from lrengine.models import LayerFusionForCausalLM, SwcmForConditionalGeneration
+from lrengine.quantize import quantize
 
 pytestmark = [
     pytest.mark.real,
@@ -34,6 +35,15 @@ TEXTS = [
     "query: Хүн бүр төрж мэндлэхдээ эрх чөлөөтэй, адилхан нэр төртэй, ижил эрхтэй байдаг.",
     "query: ok",
     "query: " + "சாளரத்தை மூடு. " * 30,
+]
+ARTICLES = [
+    "All human beings are born free and equal in dignity and rights. They are endowed with reason and conscience and "
+    "should act towards one another in a spirit of brotherhood.",
+    "Everyone has the right to freedom of thought, conscience and religion; this right includes freedom to change his "
+    "religion or belief, and freedom, either alone or in community with others and in public or private, to manifest "
+    "his religion or belief in teaching, practice, worship and observance.",
+    "Everyone has the right to rest and leisure, including reasonable limitation of working hours and periodic "
+    "holidays with pay.",
 ]
 PROMPTS = [
     "The capital of France is",
@@ -117,6 +127,26 @@ def test_64_greedy_tokens_of_smollm2(model: Any, engine: Engine, real: Path) -> 
         assert answer.text == llm_tokenizer.decode(expected, skip_special_tokens=True)
         distinct.add(tuple(expected))
     assert len(distinct) == len(PROMPTS)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "group_size", "cosine", "nats"),
+    [("int8", 64, 0.999, 0.05), ("int4", 32, 0.9999, 0.4), ("int4", 64, 0.98, 1.1), ("int4", 128, 0.97, 0.9)],
+)
+def test_quantised_weights_keep_embeddings_and_likelihoods(
+    engine: Engine, directory: Path, tmp_path: Path, dtype: str, group_size: int, cosine: float, nats: float
+) -> None:
+    """The least cosine of e5's pooled embeddings, and what a token of English costs SmolLM2 more than before. All of
+    these weights were in 4 bits once: e5's on the grid of groups of 32, SmolLM2's on one with a minimum."""
+    quantize(directory, tmp_path / "small", dtype, group_size=group_size)
+    small = Engine.load(tmp_path / "small")
+    pairs = zip(small.encode(TEXTS, "last"), engine.encode(TEXTS, "last"), strict=True)
+    pooled = [(a.mean(0), b.mean(0)) for a, b in pairs]
+    found = min(float(a @ b / np.linalg.norm(a) / np.linalg.norm(b)) for a, b in pooled)
+    sources = ["query: hello"] * len(ARTICLES)
+    scores = (each.score(sources, ARTICLES) for each in (small, engine))
+    costs = [-np.concatenate([row.token_logprobs for row in rows]).mean() for rows in scores]
+    assert found >= cosine and costs[0] - costs[1] <= nats
 
 
 def test_a_gigabyte_opens_in_half_a_second(directory: Path) -> None:
