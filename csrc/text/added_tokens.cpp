@@ -2,20 +2,29 @@
 
 #include <algorithm>
 
+#include "text/growth.h"
 #include "text/unicode.h"
 
 namespace lrengine::text {
+
+namespace {
+
+constexpr std::size_t kLongest = 1024;  // looking for tokens takes up to this many steps a byte
+
+}  // namespace
 
 AddedTokens::AddedTokens(const JsonValue& list, const Vocabulary& vocabulary, const Normalizer* normalizer) {
     list.for_each([&](const JsonValue& entry) {
         const auto flag = [&](const char* name) { return entry.at(name).boolean(); };
         entry.at("id").integer(0, Vocabulary::kMostIds - 1);  // checked, and otherwise not used: see the header
+        const JsonValue content = entry.at("content");
+        if (content.text_view().size() > kLongest) content.refuse_unsupported("at most 1024 bytes");
         add({entry.at("content").text(), flag("single_word"), flag("lstrip"), flag("rstrip"), flag("normalized"),
              flag("special")},
             vocabulary);
     });
     for (const auto& [id, token] : tokens_) {
-        Stretch stretch{token.content, true};
+        Stretch stretch{token.content, true, most_bytes(token.content.size())};
         if (token.normalized && normalizer != nullptr) normalizer->apply(stretch);
         spellings_.emplace(id, std::move(stretch.text));
     }

@@ -12,6 +12,7 @@ namespace lrengine::text {
 
 namespace {
 
+constexpr std::size_t kMostMerges = std::size_t{1} << 21;
 constexpr std::size_t kFewSymbols = 48;  // up to here looking at every pair is faster than a queue
 
 std::size_t hash_of(std::int32_t left, std::int32_t right) {
@@ -58,6 +59,7 @@ Bpe::Bpe(const JsonValue& description) {
 }
 
 void Bpe::read_merges(const JsonValue& list) {
+    if (list.size() > kMostMerges) list.refuse_unsupported("at most 2^21 merges");
     merges_.resize(std::bit_ceil(list.size() * 2 + 1));
     std::int32_t rank = 0;
     list.for_each([&](const JsonValue& entry) {

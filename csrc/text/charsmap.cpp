@@ -1,6 +1,7 @@
 #include "text/charsmap.h"
 
 #include "core/error.h"
+#include "text/growth.h"
 #include "text/unicode.h"
 
 namespace lrengine::text {
@@ -63,7 +64,7 @@ std::optional<std::string_view> Charsmap::replacement(std::string_view piece) co
     return std::nullopt;
 }
 
-std::string Charsmap::apply(std::string_view text) const {
+std::string Charsmap::apply(std::string_view text, std::size_t most) const {
     constexpr std::size_t kShortCluster = 6;
     std::string result;
     result.reserve(text.size() + 16);
@@ -75,6 +76,7 @@ std::string Charsmap::apply(std::string_view text) const {
             result.push_back(text[i++]);
             continue;
         }
+        check_growth(result.size(), most);
         const std::size_t end = grapheme_end(text, i);
         const std::string_view cluster = text.substr(i, end - i);
         i = end;
@@ -87,6 +89,7 @@ std::string Charsmap::apply(std::string_view text) const {
         for (std::size_t at = 0; at < cluster.size();) {
             const std::string_view one = cluster.substr(at, character_bytes(cluster[at]));
             result += replacement(one).value_or(one);
+            check_growth(result.size(), most);
             at += one.size();
         }
     }

@@ -19,7 +19,8 @@ public:
 
     // `text` with its grapheme clusters replaced. As Hugging Face's: a cluster below 6 bytes as a whole where the map
     // has any beginning of it (the shortest one counts), else its characters one by one.
-    std::string apply(std::string_view text) const;
+    // Throws Error(kInvalidArgument) when the result would be longer than `most` bytes.
+    std::string apply(std::string_view text, std::size_t most) const;
 
 private:
     std::optional<std::string_view> replacement(std::string_view piece) const;

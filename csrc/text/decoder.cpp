@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "text/byte_level.h"
+#include "text/growth.h"
 #include "text/metaspace.h"
 #include "text/replace.h"
 #include "text/unicode.h"
@@ -19,7 +20,7 @@ using Pieces = std::vector<std::string>;
 class Change final : public Decoder {
 public:
     explicit Change(std::function<void(Pieces&)> change) : change_(std::move(change)) {}
-    void apply(Pieces& pieces) const override { change_(pieces); }
+    void apply(Pieces& pieces, std::size_t) const override { change_(pieces); }
 
 private:
     std::function<void(Pieces&)> change_;
@@ -30,12 +31,27 @@ public:
     explicit Sequence(const JsonValue& description) {
         for (const JsonValue& part : description.at("decoders").elements()) parts_.push_back(read_decoder(part));
     }
-    void apply(Pieces& pieces) const override {
-        for (const auto& part : parts_) part->apply(pieces);
+    void apply(Pieces& pieces, std::size_t most) const override {
+        for (const auto& part : parts_) part->apply(pieces, most);
     }
 
 private:
     std::vector<std::unique_ptr<Decoder>> parts_;
+};
+
+class ReplacePieces final : public Decoder {
+public:
+    explicit ReplacePieces(const JsonValue& description) : replace_(description) {}
+    void apply(Pieces& pieces, std::size_t most) const override {
+        for (std::string& piece : pieces) {
+            piece = replace_.apply(piece, most);
+            check_growth(piece.size(), most);
+            most -= piece.size();
+        }
+    }
+
+private:
+    Replace replace_;
 };
 
 void fuse(Pieces& pieces) {
@@ -133,11 +149,7 @@ std::unique_ptr<Decoder> read_decoder(const JsonValue& description) {
             for (std::size_t i = 0; i < pieces.size(); ++i) pieces[i] = metaspace.unmarked(pieces[i], i == 0);
         });
     }
-    if (name == "Replace") {
-        return change([replace = std::make_shared<const Replace>(description)](Pieces& pieces) {
-            for (std::string& piece : pieces) piece = replace->apply(piece);
-        });
-    }
+    if (name == "Replace") return std::make_unique<ReplacePieces>(description);
     type.refuse_unsupported("Sequence, Metaspace, ByteLevel, Replace, ByteFallback, Fuse or Strip");
 }
 

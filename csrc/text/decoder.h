@@ -12,8 +12,9 @@ namespace lrengine::text {
 class Decoder {
 public:
     virtual ~Decoder() = default;
-    // Changes pieces, and how many there are; the text is all of them, one after the other.
-    virtual void apply(std::vector<std::string>& pieces) const = 0;
+    // Changes pieces, and how many there are; the text is all of them, one after the other. Throws
+    // Error(kInvalidArgument) when that would be longer than `most` bytes.
+    virtual void apply(std::vector<std::string>& pieces, std::size_t most) const = 0;
 };
 
 // Sequence, Metaspace, ByteLevel, Replace, ByteFallback, Fuse, Strip. Throws Error(kModelFile) for a broken

@@ -16,6 +16,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import regex
+import sentencepiece
 from tokenizers import Regex, normalizers, pre_tokenizers
 
 CODES = [code for code in range(0x110000) if not 0xD800 <= code < 0xE000]
@@ -54,6 +55,8 @@ def categories() -> list[int]:
     for code in CODES:
         if len(splitter.pre_tokenize_str("a" + chr(code) + "a")) == 1:
             table[code] |= 1 << 5
+    for code in matched(r"\w"):
+        table[code] |= 1 << 6
     return table
 
 
@@ -64,6 +67,13 @@ def breaks() -> list[int]:
     fill(table, r"\p{Extended_Pictographic}", PICTOGRAPH)
     fill(table, r"\p{InCB=Consonant}", CONSONANT)
     fill(table, r"\p{InCB=Linker}", LINKER)
+    # Marks that are newer than the package: they do not belong to the letter before them, which it would replace.
+    path = Path(sentencepiece.__file__).parent / "package_data" / "nmt_nfkc_cf.bin"
+    replaced: Callable[[str], str] = normalizers.Precompiled(path.read_bytes()).normalize_str
+    joining = {BREAKS.index(name) for name in ("Extend", "ZWJ", "SpacingMark")} | {LINKER}
+    for code in CODES:
+        if table[code] in joining and replaced("A" + chr(code)) != "a":
+            table[code] = 0
     return table
 
 
@@ -157,7 +167,7 @@ def write(name: str, arrays: dict[str, list[int]]) -> None:
 
 
 def main() -> None:
-    write("unicode_data.cpp", {"categories": runs(categories(), 6), "breaks": runs(breaks(), 4)})
+    write("unicode_data.cpp", {"categories": runs(categories(), 7), "breaks": runs(breaks(), 4)})
     write(
         "normalization_data.cpp",
         {

@@ -7,6 +7,7 @@
 
 #include "text/base64.h"
 #include "text/charsmap.h"
+#include "text/growth.h"
 #include "text/normal_forms.h"
 #include "text/replace.h"
 #include "text/unicode.h"
@@ -18,11 +19,17 @@ namespace {
 // A change of the text that leaves its beginning where it was.
 class Change final : public Normalizer {
 public:
-    explicit Change(std::function<std::string(std::string_view)> change) : change_(std::move(change)) {}
-    void apply(Stretch& stretch) const override { stretch.text = change_(stretch.text); }
+    // Gets the text and how long it may become; need not look at that where it grows a few times at most.
+    using Function = std::function<std::string(std::string_view, std::size_t)>;
+
+    explicit Change(Function change) : change_(std::move(change)) {}
+    void apply(Stretch& stretch) const override {
+        stretch.text = change_(stretch.text, stretch.most_bytes);
+        check_growth(stretch.text.size(), stretch.most_bytes);
+    }
 
 private:
-    std::function<std::string(std::string_view)> change_;
+    Function change_;
 };
 
 class Sequence final : public Normalizer {
@@ -66,16 +73,14 @@ private:
     bool left_, right_;
 };
 
-std::unique_ptr<Normalizer> change(std::function<std::string(std::string_view)> made) {
-    return std::make_unique<Change>(std::move(made));
-}
+std::unique_ptr<Normalizer> change(Change::Function made) { return std::make_unique<Change>(std::move(made)); }
 
 std::unique_ptr<Normalizer> precompiled(const JsonValue& description, const std::string& file) {
     const JsonValue map = description.at("precompiled_charsmap");
     const auto bytes = decode_base64(map.text_view());
     if (!bytes) map.refuse("base64");
-    return change([charsmap = std::make_shared<const Charsmap>(*bytes, file)](std::string_view text) {
-        return charsmap->apply(text);
+    return change([charsmap = std::make_shared<const Charsmap>(*bytes, file)](std::string_view text, std::size_t most) {
+        return charsmap->apply(text, most);
     });
 }
 
@@ -89,19 +94,18 @@ std::unique_ptr<Normalizer> read_normalizer(const JsonValue& description, const 
     if (name == "Sequence") return std::make_unique<Sequence>(description, file);
     if (name == "Precompiled") return precompiled(description, file);
     if (name == "Strip") return std::make_unique<Strip>(description);
-    if (name == "Lowercase") return change(lower_case);
+    if (name == "Lowercase") return change([](std::string_view text, std::size_t) { return lower_case(text); });
     if (name == "Replace") {
-        return change([replace = std::make_shared<const Replace>(description)](std::string_view text) {
-            return replace->apply(text);
-        });
+        return change([replace = std::make_shared<const Replace>(description)](
+                          std::string_view text, std::size_t most) { return replace->apply(text, most); });
     }
     if (name == "Prepend") {
-        return change([prefix = description.at("prepend").text()](std::string_view text) {
+        return change([prefix = description.at("prepend").text()](std::string_view text, std::size_t) {
             return text.empty() ? std::string() : prefix + std::string(text);
         });
     }
     if (const auto form = kForms.find(name); form != kForms.end()) {
-        return change([form = form->second](std::string_view text) { return normal_form(text, form); });
+        return change([form = form->second](std::string_view text, std::size_t) { return normal_form(text, form); });
     }
     type.refuse_unsupported("a normalizer of csrc/text/normalizer.h");
 }

@@ -13,6 +13,7 @@ namespace lrengine::text {
 struct Stretch {
     std::string text;
     bool at_start = false;
+    std::size_t most_bytes = 0;  // a normalizer may not make it longer: see growth.h
 };
 
 class Normalizer {

@@ -27,9 +27,9 @@ private:
     std::vector<std::unique_ptr<PreTokenizer>> parts_;
 };
 
-std::unique_ptr<Split> split_by(const char* pattern, SplitBehavior behavior, bool invert = false) {
+std::unique_ptr<Split> split_by(const char* pattern, SplitBehavior behavior) {
     auto regex = std::make_shared<const Regex>(pattern);
-    return std::make_unique<Split>([regex](std::string_view text) { return regex->find_all(text); }, behavior, invert);
+    return std::make_unique<Split>([regex](std::string_view text) { return regex->find_all(text); }, behavior, false);
 }
 
 class ByteLevel final : public PreTokenizer {
@@ -132,12 +132,11 @@ std::unique_ptr<PreTokenizer> read_pre_tokenizer(const JsonValue& description) {
     if (name == "ByteLevel") return std::make_unique<ByteLevel>(description);
     if (name == "Split") return read_split(description);
     if (name == "WhitespaceSplit") return split_by("\\s", SplitBehavior::kRemoved);
-    if (name == "Whitespace") return split_by("\\w+|[^\\w\\s]+", SplitBehavior::kRemoved, true);
     if (name == "Digits") {
         const bool single = description.at("individual_digits").boolean();
         return split_by("\\p{N}", single ? SplitBehavior::kIsolated : SplitBehavior::kContiguous);
     }
-    type.refuse_unsupported("Sequence, Metaspace, ByteLevel, Split, Digits, WhitespaceSplit or Whitespace");
+    type.refuse_unsupported("Sequence, Metaspace, ByteLevel, Split, Digits or WhitespaceSplit");
 }
 
 }  // namespace lrengine::text

@@ -32,7 +32,7 @@ public:
     virtual void apply(Words& words) const = 0;
 };
 
-// Sequence, Metaspace, ByteLevel, Split, Digits, WhitespaceSplit, Whitespace. Throws Error(kModelFile) for a broken
+// Sequence, Metaspace, ByteLevel, Split, Digits, WhitespaceSplit. Throws Error(kModelFile) for a broken
 // description, Error(kUnsupported) for another kind.
 std::unique_ptr<PreTokenizer> read_pre_tokenizer(const JsonValue& description);
 

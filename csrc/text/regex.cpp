@@ -8,7 +8,7 @@ namespace lrengine::text {
 
 bool CharacterClass::contains(char32_t code) const {
     bool found = (categories >> static_cast<int>(category(code)) & 1) != 0 || (space && is_space(code)) ||
-                 (word && is_word(code));
+                 (word && is_word_in_patterns(code));
     for (const Range& range : ranges) found = found || (code >= range.first && code <= range.last);
     if (any_case && !found) {
         for (const Range& range : ranges) {
@@ -25,7 +25,7 @@ bool CharacterClass::contains(char32_t code) const {
 Regex::Regex(std::string_view pattern) { RegexParser(pattern, *this).parse(); }
 
 std::vector<Regex::Span> Regex::find_all(std::string_view text) const {
-    constexpr std::size_t kStepsPerByte = 512, kLeastBytes = 64;
+    constexpr std::size_t kStepsPerByte = 256, kLeastBytes = 16;
     std::size_t steps = kStepsPerByte * (text.size() + kLeastBytes);
     std::vector<Span> found;
     std::vector<Choice> choices;

@@ -1,5 +1,7 @@
 #include "text/replace.h"
 
+#include "text/growth.h"
+
 namespace lrengine::text {
 
 Pattern::Pattern(const JsonValue& description) {
@@ -28,13 +30,14 @@ Replace::Replace(const JsonValue& description)
     }
 }
 
-std::string Replace::apply(std::string_view text) const {
+std::string Replace::apply(std::string_view text, std::size_t most) const {
     std::string result;
     result.reserve(text.size());
     std::size_t done = 0;
     for (const auto& [begin, end] : pattern_.find_all(text)) {
         result.append(text.substr(done, begin - done)).append(content_);
         done = end;
+        check_growth(result.size(), most);
     }
     return result.append(text.substr(done));
 }

@@ -27,7 +27,8 @@ private:
 class Replace {
 public:
     explicit Replace(const JsonValue& description);
-    std::string apply(std::string_view text) const;
+    // Throws Error(kInvalidArgument) when the result would be longer than `most` bytes.
+    std::string apply(std::string_view text, std::size_t most) const;
 
 private:
     Pattern pattern_;

@@ -93,7 +93,7 @@ CodePointTable::CodePointTable(std::span<const std::uint32_t> runs, int shift) {
 }
 
 const CodePointTable& category_table() {
-    static const CodePointTable table(data::categories, 6);
+    static const CodePointTable table(data::categories, 7);
     return table;
 }
 

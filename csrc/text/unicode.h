@@ -94,11 +94,14 @@ private:
     std::vector<std::uint8_t> values_;
 };
 
-// General category, and on bit 5 whether it is a word character (\w).
+// General category, and two bits for the properties below it.
 const CodePointTable& category_table();
 
 inline Category category(char32_t code) { return static_cast<Category>(category_table()[code] & 31); }
+// \w as words around added tokens have it (UTS 18: letters, marks, digits, joiners), and as Oniguruma's patterns do
+// (all numbers, no joiners).
 inline bool is_word(char32_t code) { return (category_table()[code] & 32) != 0; }
+inline bool is_word_in_patterns(char32_t code) { return (category_table()[code] & 64) != 0; }
 // White_Space: \s and Rust's is_whitespace.
 inline bool is_space(char32_t code) {
     if (code < 0x80) return code == ' ' || (code >= 9 && code <= 13);

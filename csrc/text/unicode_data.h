@@ -7,7 +7,8 @@
 
 namespace lrengine::text::data {
 
-// Sorted runs that last until the next one: first code point << 6 | word character << 5 | general category.
+// Sorted runs that last until the next one: first code point << 7 | \w of patterns << 6 | word character << 5 |
+// category.
 extern const std::span<const std::uint32_t> categories;
 // The same: first code point << 4 | grapheme cluster break (Hangul LV and LVT are computed).
 extern const std::span<const std::uint32_t> breaks;

@@ -13,6 +13,8 @@ namespace {
 // An unknown character costs this much more than the least likely piece: SentencePiece's constant.
 constexpr double kUnknownPenalty = 10.0;
 
+constexpr std::size_t kLongest = 1024;  // a word takes up to this many steps a byte
+
 // The best way to the place behind byte i: the piece that ends there and where it begins.
 struct Step {
     double score = 0;
@@ -28,6 +30,7 @@ Unigram::Unigram(const JsonValue& description) {
     list.for_each([&](const JsonValue& entry) {
         const auto [piece, score] = entry.text_and_number();
         if (vocabulary_.size() >= Vocabulary::kMostIds) list.refuse("at most 2^22 pieces");
+        if (piece.size() > kLongest) entry.refuse_unsupported("a piece of at most 1024 bytes");
         vocabulary_.add(piece, static_cast<std::int32_t>(vocabulary_.size()));
         scores_.push_back(score);
         least = std::min(least, score);

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import os
+import random
 from pathlib import Path
 from typing import Any
 
 import pytest
-from text_tokenizers import FAMILIES, fuzzed, sample_lines
+from text_tokenizers import FAMILIES, fuzzed, sample_lines, strings_in
 from tokenizers import Tokenizer
 
 from lrengine import _engine
+from lrengine.text import TargetText, TextCodec
 
 # The two that matter most get all of them; the others differ in single parts.
 FUZZED = 100_000
@@ -52,3 +56,59 @@ def test_ids_and_text_of_every_line_of_the_sample(both: tuple[Tokenizer, Path]) 
 
 def test_ids_and_text_of_fuzzed_strings(both: tuple[Tokenizer, Path], fuzzed_texts: list[str]) -> None:
     check(*both, fuzzed_texts if both[1].name in THOROUGH else fuzzed_texts[:FEWER])
+
+
+def test_bytes_that_are_not_utf8_are_replaced_as_python_does(tmp_path: Path) -> None:
+    package = FAMILIES["gpt2"]()
+    package.save(str(tmp_path / "tokenizer.json"))
+    own = _engine.Tokenizer.load(str(tmp_path))
+    assert own is not None
+    random_ = random.Random(3)
+    lead = [b"\xf0\x9f\x98\x80", "é中".encode(), b"\xed\xa0\x80", b"\xf4\x90", b"\xc0\x80", b"a", b"\xe1\x80"]
+    texts = [random_.choice(lead)[: random_.randrange(5)] + random_.randbytes(_ % 6) for _ in range(20_000)]
+    expected = [package.encode(text.decode("utf-8", "replace"), add_special_tokens=False).ids for text in texts]
+    assert own.encode_all(texts, False) == expected
+
+
+@pytest.mark.parametrize("family", ["xlm_roberta", "llama3", "llama2"])
+def test_target_text_is_the_same_in_both_languages(family: str, tmp_path: Path) -> None:
+    package = FAMILIES[family]()
+    package.save(str(tmp_path / "tokenizer.json"))
+    codec = TextCodec.load(tmp_path)
+    own = _engine.Tokenizer.load(str(tmp_path))
+    assert codec is not None and own is not None
+    random_ = random.Random(5)
+    lines = sample_lines()
+    for _ in range(3000):
+        ids = codec.source(random_.choice(lines))[: random_.randrange(1, 20)]
+        if random_.random() < 0.3:
+            ids = [random_.randrange(own.size) for _ in range(random_.randrange(8))]
+        split = random_.randrange(len(ids) + 1)
+        text = codec.decode(ids)
+        place = random_.randrange(len(text) + 1)
+        stop = [text[place : place + 3], random_.choice(["e", " the", "\ufffd", "中", "\u0430 "]), text[-1:] + "x"]
+        stop = [entry for entry in stop if entry or random_.random() < 0.1]
+        left = TargetText(codec, ids[:split], stop)
+        right = _engine.TargetText(own, ids[:split], stop)
+        for end in range(split, len(ids) + 1):
+            tokens = ids[split:end]
+            assert right.whole(tokens) == left.whole(tokens)
+            assert right.stopped(tokens) == left.stopped(tokens)
+            assert right.cut(tokens) == left.cut(tokens)
+            assert right.certain(tokens) == left.certain(tokens)
+
+
+REAL = ("multilingual-e5-small", "smollm2-135m-instruct")
+
+
+@pytest.mark.real
+@pytest.mark.skipif("LRENGINE_REAL" not in os.environ, reason="LRENGINE_REAL names no directory with real weights")
+@pytest.mark.parametrize("name", REAL)
+def test_real_tokenizers_on_the_sample_the_declaration_and_fuzzed_strings(name: str) -> None:
+    directory = Path(os.environ["LRENGINE_REAL"]) / name
+    package = Tokenizer.from_file(str(directory / "tokenizer.json"))
+    package.no_truncation()
+    package.no_padding()
+    declaration = Path(os.environ["LRENGINE_REAL"]) / "text" / "udhr.jsonl"
+    lines = [json.loads(line) for line in declaration.open(encoding="utf-8")] if declaration.exists() else []
+    check(package, directory, [*sample_lines(), *strings_in(lines), *fuzzed(FUZZED, seed=9)])
