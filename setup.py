@@ -24,6 +24,7 @@ class CMakeBuild(build_ext):
             "-GNinja",
             "-DCMAKE_BUILD_TYPE=Release",
             "-DLRENGINE_PYTHON=ON",
+            "-DLRENGINE_SENTENCEPIECE=OFF",  # Python has `tokenizers`: a wheel needs no library of the system
             f"-DPython_EXECUTABLE={sys.executable}",
             f"-DCMAKE_LIBRARY_OUTPUT_DIRECTORY={target.parent}",
             *self._pybind11(),

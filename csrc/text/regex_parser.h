@@ -1,4 +1,5 @@
 // Regular expressions from text to the matcher's program: one pass, recursive descent. Used by regex.cpp alone.
+// regex_parser.cpp reads groups and repeats, regex_classes.cpp what stands for one character.
 #pragma once
 
 #include <cstdint>
@@ -19,6 +20,13 @@ constexpr char32_t fold_case(char32_t code) {
     return code >= 'A' && code <= 'Z' ? code + 32 : code;
 }
 
+inline CharacterClass range_of(char32_t first, char32_t last) { return {.ranges = {{first, last}}, .nested = {}}; }
+
+inline bool is_one_character(const CharacterClass& members) {
+    return members.ranges.size() == 1 && members.ranges[0].first == members.ranges[0].last && members.categories == 0 &&
+           !members.space && !members.word && members.nested.empty() && !members.negated;
+}
+
 class RegexParser {
 public:
     RegexParser(std::string_view pattern, Regex& regex);
@@ -28,6 +36,7 @@ public:
 private:
     using Instruction = Regex::Instruction;
     using Op = Regex::Op;
+    static constexpr int kDepth = 32;  // groups and classes in each other
     struct Part {
         std::vector<Instruction> code;
         bool can_be_empty = true;
