@@ -20,6 +20,7 @@ public:
     std::string device() const override { return device_->name(); }
     DType activation_dtype() const override { return activations_; }
     bool shares_host_memory() const override { return false; }
+    std::size_t cache_bytes() const override { return device_->cache_bytes(); }
     void* allocate(std::size_t bytes) override;
     void deallocate(void* memory) noexcept override;
     void copy_to_device(void* destination, const void* source, std::size_t bytes) override;

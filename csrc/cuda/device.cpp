@@ -69,6 +69,7 @@ Device::Device(int index) : index_(index) {
     }
     processors_ = attribute(cudaDevAttrMultiProcessorCount, index);
     shared_ = static_cast<std::size_t>(attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin, index));
+    cache_ = static_cast<std::size_t>(attribute(cudaDevAttrL2CacheSize, index));
     const char* overlap = std::getenv("LRENGINE_CUDA_OVERLAP");
     overlap_wanted_ = overlap == nullptr || std::strcmp(overlap, "0") != 0;
     matmul_ = load_matmul_library();

@@ -30,6 +30,7 @@ public:
     int processors() const { return processors_; }            // streaming multiprocessors
     int compute_capability() const { return capability_; }    // 90 for 9.0
     std::size_t shared_per_block() const { return shared_; }  // that a kernel can opt in to, bytes
+    std::size_t cache_bytes() const { return cache_; }        // of the second level
     bool overlaps_launches() const { return capability_ >= 90 && overlap_wanted_; }
 
     // Makes this device the calling thread's.
@@ -69,6 +70,7 @@ private:
     int processors_ = 0;
     int capability_ = 0;
     std::size_t shared_ = 0;
+    std::size_t cache_ = 0;
     bool overlap_wanted_ = true;  // LRENGINE_CUDA_OVERLAP=0 turns it off
     std::unique_ptr<MatmulLibrary> matmul_;
     std::atomic<std::int64_t> launches_ = 0;

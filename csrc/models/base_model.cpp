@@ -69,12 +69,10 @@ std::vector<std::vector<float>> BaseModel::encode(std::span<const TokenSpan> sou
 
 std::vector<Matrix> BaseModel::encode_rows(const Workspace& work, std::span<const TokenSpan> sources,
                                            const PackedRows& rows, EncodeOutput output) const {
-    const bool mixes = mixer_ && (output == EncodeOutput::kFused || output == EncodeOutput::kWeights);
-    const bool all = output == EncodeOutput::kAll || (mixes && mixer_->states() == KeepStates::kAll);
-    std::vector<Matrix> states = encoder_->run(work, sources, rows, all ? KeepStates::kAll : KeepStates::kLast);
-    if (!mixes) return states;
-    if (output == EncodeOutput::kFused) return {mixer_->fuse(work, states)};
-    return {mixer_->layer_weights(work, states)};
+    if (output == EncodeOutput::kAll) return encoder_->run(work, sources, rows, {.kept = encoder().layers});
+    if (mixer_ && output == EncodeOutput::kFused) return {mixer_->fuse(work, *encoder_, sources, rows)};
+    if (mixer_ && output == EncodeOutput::kWeights) return {mixer_->layer_weights(work, *encoder_, sources, rows)};
+    return encoder_->run(work, sources, rows);
 }
 
 }  // namespace lrengine

@@ -51,9 +51,9 @@ Matrix ClassifierModel::logits(const Workspace& work, std::span<const TokenSpan>
     const Matrix out = work.floats(count, head_.outputs());
     const ArenaScope scope(work.arena);
     const PackedRows rows(work, lengths_of(sources));
-    const std::vector<Matrix> states = source_encoder().run(work, sources, rows, mixer().states());
     const Matrix pooled = work.residual(count, encoder().width);
-    work.backend.mean_pool({.x = mixer().fuse(work, states), .out = pooled, .sequences = rows.view()});
+    const Matrix fused = mixer().fuse(work, source_encoder(), sources, rows);
+    work.backend.mean_pool({.x = fused, .out = pooled, .sequences = rows.view()});
     work.backend.linear(product(pooled, head_, out));
     return out;
 }

@@ -8,10 +8,9 @@
 namespace lrengine {
 
 std::vector<Matrix> Encoder::run(const Workspace& work, std::span<const TokenSpan> sources, const PackedRows& rows,
-                                 KeepStates keep) const {
+                                 const StateUse& use) const {
     std::vector<Matrix> states;
-    const std::int64_t kept = keep == KeepStates::kAll ? config_.layers : 1;
-    for (std::int64_t i = 0; i < kept; ++i) states.push_back(make_state(work, rows.rows()));
+    for (std::int64_t i = 0; i < use.kept; ++i) states.push_back(make_state(work, rows.rows()));
     if (rows.rows() == 0) return states;
 
     const ArenaScope scope(work.arena);
@@ -24,11 +23,17 @@ std::vector<Matrix> Encoder::run(const Workspace& work, std::span<const TokenSpa
     embed(work, work.upload(ids), work.upload(positions), x);
     for (std::int64_t layer = 0; layer < config_.layers; ++layer) {
         const ArenaScope layer_scope(work.arena);
-        const Matrix out = keep == KeepStates::kAll ? states[static_cast<std::size_t>(layer)] : x;
+        const Matrix out = states[static_cast<std::size_t>(layer % use.kept)];
         run_layer(work, layer, x, rows.view(), out);
         x = out;
+        const bool last = layer + 1 == config_.layers;
+        if (last) finish(work, x);
+        if (!use.read || ((layer + 1) % use.at_once != 0 && !last)) continue;
+        const std::int64_t first = layer - layer % use.at_once;
+        const auto slot = static_cast<std::size_t>(first % use.kept),
+                   count = static_cast<std::size_t>(layer + 1 - first);
+        use.read(first, std::span(states).subspan(slot, count));
     }
-    finish(work, x);
     return states;
 }
 

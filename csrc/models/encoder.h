@@ -1,6 +1,7 @@
 // A multilingual encoder over packed sources: ids in, layer states out.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <span>
 #include <vector>
@@ -13,7 +14,14 @@ namespace lrengine {
 class WeightLoader;
 class WeightStorage;
 
-enum class KeepStates { kLast, kAll };
+// What becomes of the states of an encoder's layers.
+struct StateUse {
+    std::int64_t kept = 1;  // in memory at a time: layer l's lies where that of layer l - kept was
+    // Gets `at_once` consecutive layers' states, fewer at the end, as soon as the last of them is finished, in the
+    // order of the layers. `kept` is as many, or L.
+    std::int64_t at_once = 1;
+    std::function<void(std::int64_t first, std::span<const Matrix> states)> read = {};
+};
 
 // Immutable; one object serves many threads.
 class Encoder {
@@ -24,11 +32,12 @@ public:
     const EncoderConfig& config() const { return config_; }
     virtual const Weight& word_embeddings() const = 0;
 
-    // Layer states [M, D] of all sources, packed as `rows` says (its lengths are those of `sources`): L of them, or the
-    // last one alone. They are transformers' `hidden_states[1:]`: with a final norm, the last state is after it. Ids
-    // and lengths have been checked. The states lie in the arena's current scope.
+    // Layer states [M, D] of all sources, packed as `rows` says (its lengths are those of `sources`). They are
+    // transformers' `hidden_states[1:]`: with a final norm, the last state is after it. Ids and lengths have been
+    // checked. Returns those that are kept, in the arena's current scope: by default the last one, all with kept = L.
+    // Nothing is read where there are no rows.
     std::vector<Matrix> run(const Workspace& work, std::span<const TokenSpan> sources, const PackedRows& rows,
-                            KeepStates keep) const;
+                            const StateUse& use = {}) const;
 
 protected:
     // Position ids of one source, appended to `positions`. Pad tokens take the pad's own position where the first

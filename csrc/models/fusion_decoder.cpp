@@ -65,8 +65,7 @@ void FusionDecoder::place_sources(const Workspace& work, std::span<const FedSequ
     if (destinations.empty()) return;
     const PackedRows source_rows(work, lengths_of(sources));
     const Matrix mapped = work.residual(static_cast<std::int64_t>(destinations.size()), x.cols);
-    const std::vector<Matrix> states = encoder_.run(work, sources, source_rows, mixer_.states());
-    mapper_->run(work, mixer_.fuse(work, states), source_rows.view(), mapped);
+    mapper_->run(work, mixer_.fuse(work, encoder_, sources, source_rows), source_rows.view(), mapped);
     work.backend.scatter_rows({.source = mapped, .destination = x, .rows = work.upload(destinations)});
 }
 

@@ -39,16 +39,15 @@ std::vector<float> global_logits(const MixerConfig& config, std::int64_t layers,
 
 Mixer::Mixer(const MixerConfig& config, const EncoderConfig& encoder, WeightLoader& loader, Backend& backend,
              WeightStorage& storage)
-    : kind_(config.kind), layers_(encoder.layers) {
-    const std::int64_t width = encoder.width;
+    : kind_(config.kind), layers_(encoder.layers), width_(encoder.width) {
     if (kind_ == MixerKind::kTransformer) {
-        attention_ = fold_mixer_attention(layers_, width, loader, backend, storage);
-        norm1_ = load_layer_norm(loader, "mixer.norm1", width, config.eps);
-        norm2_ = load_layer_norm(loader, "mixer.norm2", width, config.eps);
-        ffn_.in = load_dense(loader, "mixer.linear1", config.ffn, width, Bias::kPresent);
-        ffn_.out = load_dense(loader, "mixer.linear2", width, config.ffn, Bias::kPresent);
+        attention_ = fold_mixer_attention(layers_, width_, loader, backend, storage);
+        norm1_ = load_layer_norm(loader, "mixer.norm1", width_, config.eps);
+        norm2_ = load_layer_norm(loader, "mixer.norm2", width_, config.eps);
+        ffn_.in = load_dense(loader, "mixer.linear1", config.ffn, width_, Bias::kPresent);
+        ffn_.out = load_dense(loader, "mixer.linear2", width_, config.ffn, Bias::kPresent);
         ffn_.activation = Activation::kRelu;
-        output_ = load_dense(loader, "mixer.output", layers_, width, Bias::kPresent);
+        output_ = load_dense(loader, "mixer.output", layers_, width_, Bias::kPresent);
         if (config.add_global) {
             std::vector<float> bias = read_back(output_.bias, backend);
             const std::vector<float> global = global_logits(config, layers_, loader, backend);
@@ -64,42 +63,78 @@ Mixer::Mixer(const MixerConfig& config, const EncoderConfig& encoder, WeightLoad
     constant_logits_ = {const_cast<float*>(stored.data), DType::kFloat32, 1, layers_, layers_};
 }
 
-Matrix Mixer::fuse(const Workspace& work, std::span<const Matrix> states) const {
-    return kind_ == MixerKind::kLast ? states.back() : mix(work, states).fused;
+std::int64_t Mixer::layers_at_once(const Workspace& work, std::int64_t rows) const {
+    const std::size_t state_bytes = static_cast<std::size_t>(rows * width_) * size_of(work.backend.residual_dtype());
+    const std::size_t fitting = work.backend.cache_bytes() / 2 / std::max<std::size_t>(state_bytes, 1);
+    return static_cast<std::int64_t>(std::clamp<std::size_t>(fitting, 1, static_cast<std::size_t>(layers_)));
 }
 
-Matrix Mixer::layer_weights(const Workspace& work, std::span<const Matrix> states) const {
-    if (kind_ != MixerKind::kLast) return mix(work, states).weights;
-    const std::vector<Matrix> repeated(static_cast<std::size_t>(layers_), states.back());
-    return mix(work, repeated).weights;
+Matrix Mixer::fuse(const Workspace& work, const Encoder& encoder, std::span<const TokenSpan> sources,
+                   const PackedRows& rows) const {
+    if (kind_ == MixerKind::kLast) return encoder.run(work, sources, rows).back();
+    const Matrix fused = work.residual(rows.rows(), width_);
+    if (kind_ == MixerKind::kGlobal) {
+        mix_globally(work, encoder, sources, rows, fused);
+    } else {
+        mix_per_token(work, encoder, sources, rows, fused, {});
+    }
+    return fused;
 }
 
-Mixer::Mixed Mixer::mix(const Workspace& work, std::span<const Matrix> states) const {
-    const Matrix& last = states.back();
-    const Mixed mixed{work.residual(last.rows, last.cols), work.floats(last.rows, layers_)};
-    if (last.rows == 0) return mixed;
+Matrix Mixer::layer_weights(const Workspace& work, const Encoder& encoder, std::span<const TokenSpan> sources,
+                            const PackedRows& rows) const {
+    const Matrix weights = work.floats(rows.rows(), layers_);
+    if (rows.rows() == 0) return weights;
     const ArenaScope scope(work.arena);
-    work.backend.layer_mix({.states = states.data(),
-                            .layers = layers_,
-                            .logits = kind_ == MixerKind::kTransformer ? token_logits(work, states) : constant_logits_,
-                            .fused = mixed.fused,
-                            .weights = mixed.weights});
-    return mixed;
+    const Matrix fused = work.residual(rows.rows(), width_);
+    if (kind_ == MixerKind::kTransformer) {
+        mix_per_token(work, encoder, sources, rows, fused, weights);
+        return weights;
+    }
+    // The same for every token, whatever its states.
+    const std::vector<Matrix> states(static_cast<std::size_t>(layers_), encoder.run(work, sources, rows).back());
+    work.backend.layer_mix({states.data(), layers_, constant_logits_, fused, weights});
+    return weights;
+}
+
+void Mixer::mix_globally(const Workspace& work, const Encoder& encoder, std::span<const TokenSpan> sources,
+                         const PackedRows& rows, const Matrix& fused) const {
+    const ArenaScope scope(work.arena);
+    const auto mix = [&](std::int64_t first, std::span<const Matrix> states) {
+        const auto count = static_cast<std::int64_t>(states.size());
+        work.backend.layer_mix({states.data(), count, constant_logits_, fused, {}, first});
+    };
+    const std::int64_t at_once = layers_at_once(work, rows.rows());
+    encoder.run(work, sources, rows, {.kept = at_once, .at_once = at_once, .read = mix});
+}
+
+void Mixer::mix_per_token(const Workspace& work, const Encoder& encoder, std::span<const TokenSpan> sources,
+                          const PackedRows& rows, const Matrix& fused, const Matrix& weights) const {
+    const ArenaScope scope(work.arena);
+    const Matrix z = work.residual(rows.rows(), width_), running = work.floats(rows.rows(), 2);
+    const auto attend = [&](std::int64_t first, std::span<const Matrix> states) {
+        work.backend.mixer_attention({.states = states.data(),
+                                      .layers = static_cast<std::int64_t>(states.size()),
+                                      .key = attention_.key,
+                                      .score_bias = attention_.score_bias,
+                                      .positions = attention_.positions,
+                                      .cls = attention_.cls,
+                                      .z = z,
+                                      .first = first,
+                                      .running = running});
+    };
+    const std::int64_t at_once = layers_at_once(work, rows.rows());
+    const std::vector<Matrix> states =
+        encoder.run(work, sources, rows, {.kept = layers_, .at_once = at_once, .read = attend});
+    if (rows.rows() == 0) return;
+    work.backend.layer_mix({states.data(), layers_, token_logits(work, z), fused, weights});
 }
 
 // x = LN1(c + Wo (Wv z + bv) + bo); x = LN2(x + W2 relu(W1 x + b1) + b2); logits = W x + b.
-Matrix Mixer::token_logits(const Workspace& work, std::span<const Matrix> states) const {
-    const Matrix& last = states.back();
-    const Matrix logits = work.floats(last.rows, layers_);
+Matrix Mixer::token_logits(const Workspace& work, const Matrix& z) const {
+    const Matrix logits = work.floats(z.rows, layers_);
     const ArenaScope scope(work.arena);
-    const Matrix z = work.residual(last.rows, last.cols), x = work.residual(last.rows, last.cols);
-    work.backend.mixer_attention({.states = states.data(),
-                                  .layers = layers_,
-                                  .key = attention_.key,
-                                  .score_bias = attention_.score_bias,
-                                  .positions = attention_.positions,
-                                  .cls = attention_.cls,
-                                  .z = z});
+    const Matrix x = work.residual(z.rows, z.cols);
     work.backend.linear(product(z, attention_.value, x));
     normalize(work.backend, x, norm1_, x);
     feed_forward(work, x, ffn_, x, x);

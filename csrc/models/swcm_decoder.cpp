@@ -68,7 +68,7 @@ void SwcmDecoder::project_sources(const Workspace& work, std::span<const TokenSp
                                   const KvCache& cross) const {
     if (rows.rows() == 0) return;
     const ArenaScope scope(work.arena);
-    const Matrix encoded = encoder_.run(work, sources, rows, KeepStates::kLast).back();
+    const Matrix encoded = encoder_.run(work, sources, rows).back();
     std::vector<LinearArgs> products;
     for (std::size_t i = 0; i < layers_.size(); ++i) {
         products.push_back(product(encoded, layers_[i].cross_attention.key, cross.keys(i)));

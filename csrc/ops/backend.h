@@ -24,7 +24,7 @@ namespace lrengine {
 
 // Raised with any change to Backend or to the arguments of an op: a backend in a library of its own must have been
 // built for the same number.
-inline constexpr int kBackendInterface = 1;
+inline constexpr int kBackendInterface = 2;
 
 // Integer inputs of ops (ids, positions, offsets, tables) lie in backend memory: put them there with copy_to_device().
 // Calls are asynchronous on devices that are; copy_to_host() waits for what it reads.
@@ -37,7 +37,8 @@ public:
     // Of the residual stream, norms and states of layers: sums over many layers, which 16 bits would spoil (and in
     // float16, overflow: mT5's reach 1e5).
     virtual DType residual_dtype() const { return DType::kFloat32; }
-    virtual bool shares_host_memory() const = 0;  // mapped files can be used as weights in place
+    virtual bool shares_host_memory() const = 0;           // mapped files can be used as weights in place
+    virtual std::size_t cache_bytes() const { return 0; }  // of the cache that all of the device shares, if known
     // A backend on the same device for one session, which runs beside other sessions; weights made through this one
     // serve it. Null: this object serves all sessions itself.
     virtual std::shared_ptr<Backend> fork() { return nullptr; }

@@ -1,9 +1,10 @@
 // f_m = sum_l softmax(logits)_l h_l[m] over the L layer states, global ([1, L] logits) or per token.
 //
 // One pass: L M D elements read, M D written. At M = 512, L = 24, D = 1,024 in bfloat16: 25 + 1 MiB, a floor of 6.3 us
-// at 4.3 TB/s; M = 16,384: 838 MiB, 205 us. A warp owns 256 columns of a token, holds the weights in its lanes and has
-// eight layers' loads in flight; the softmax of L numbers is made anew by each of a token's D / 256 warps, which costs
-// less than sharing it.
+// at 4.3 TB/s; M = 16,384: 838 MiB, 205 us. G layers at a time while the encoder runs: L M D read and 2 M D L / G of
+// float32 read and written, all of it in the second-level cache (models/mixer.h chooses G); no state is kept. A warp
+// owns 256 columns of a token, holds the weights in its lanes and has eight layers' loads in flight; the softmax of L
+// numbers is made anew by each of a token's D / 256 warps, which costs less than sharing it.
 #include <algorithm>
 
 #include "cuda/checks.h"
@@ -24,7 +25,7 @@ struct LayerMixJob {
     PackedView fused;
     std::int64_t rows;
     int columns;
-    int layers;
+    int layers, first, all;  // of this call; those before them; L
     bool global;
 };
 
@@ -59,12 +60,14 @@ __global__ void __launch_bounds__(kWarp* kTokensPerBlock) layer_mix_kernel(__gri
     const std::int64_t step = static_cast<std::int64_t>(gridDim.y) * kTokensPerBlock;
     for (std::int64_t row = static_cast<std::int64_t>(blockIdx.y) * kTokensPerBlock + threadIdx.y; row < job.rows;
          row += step) {
-        const LaneWeights weights = softmax_over_lanes(job.logits, job.global ? 0 : row, job.layers);
+        const LaneWeights weights = softmax_over_lanes(job.logits, job.global ? 0 : row, job.all);
         if (job.weights.data != nullptr && blockIdx.x == 0) {
-            if (lane < job.layers) store(job.weights, row, lane, weights.first);
-            if (lane + kWarp < job.layers) store(job.weights, row, lane + kWarp, weights.second);
+            if (lane < job.all) store(job.weights, row, lane, weights.first);
+            if (lane + kWarp < job.all) store(job.weights, row, lane + kWarp, weights.second);
         }
         float sum[kPack] = {};
+        if (job.first > 0 && col < job.columns)
+            load_pack<kPacksAreWhole<kElements>>(job.fused, row, col, job.columns, sum);
         for (int first = 0; first < job.layers; first += kLayersInFlight) {
             RawPack<kElements> raw[kLayersInFlight];
 #pragma unroll
@@ -75,7 +78,7 @@ __global__ void __launch_bounds__(kWarp* kTokensPerBlock) layer_mix_kernel(__gri
 #pragma unroll
             for (int i = 0; i < kLayersInFlight; ++i) {
                 if (first + i >= job.layers) break;
-                const float weight = weights.of(first + i);
+                const float weight = weights.of(job.first + first + i);
                 if (col >= job.columns) continue;
                 float values[kPack];
                 unpack(raw[i], type_of<kElements>(job.states.state[first + i]), values);
@@ -91,10 +94,14 @@ __global__ void __launch_bounds__(kWarp* kTokensPerBlock) layer_mix_kernel(__gri
 
 void CudaBackend::layer_mix(const LayerMixArgs& args) {
     const std::int64_t layers = args.layers, rows = args.fused.rows, columns = args.fused.cols;
+    const std::int64_t all = args.logits.cols;
     check_states(args.states, layers, args.fused);
     const bool global = args.logits.rows == 1 && rows != 1;
-    expect(has_shape(args.logits, global ? 1 : rows, layers), "layer_mix: logits are neither [M, L] nor [1, L]");
-    expect(!args.weights || has_shape(args.weights, rows, layers), "layer_mix: weights are not [M, L]");
+    expect(has_shape(args.logits, global ? 1 : rows, all) && args.first >= 0 && args.first + layers <= all,
+           "layer_mix: logits are neither [M, L] nor [1, L]");
+    expect(!args.weights || has_shape(args.weights, rows, all), "layer_mix: weights are not [M, L]");
+    expect(layers == all || args.fused.dtype == DType::kFloat32, "layer_mix: a part's sum is not float32");
+    expect_supported(all <= kMaxLayers, "layer_mix: more than 64 layers");
     const LayerMixJob job{layer_states_of(args.states, layers),
                           view_of(args.logits),
                           view_of(args.weights),
@@ -102,6 +109,8 @@ void CudaBackend::layer_mix(const LayerMixArgs& args) {
                           rows,
                           static_cast<int>(columns),
                           static_cast<int>(layers),
+                          static_cast<int>(args.first),
+                          static_cast<int>(all),
                           global};
     const auto tiles = static_cast<unsigned>(divide_up(columns, kWarp * kPack));
     const auto groups = static_cast<unsigned>(std::min(divide_up(rows, kTokensPerBlock), kMaxGridRows));

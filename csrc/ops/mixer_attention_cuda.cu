@@ -4,7 +4,8 @@
 // The softmax runs along with the sum (Milakov and Gimelshein, arXiv 1805.02867): what was summed is scaled down when a
 // larger score comes, so that each state is read once: L M D elements read, M D written. At M = 512, L = 24, D = 1,024
 // in bfloat16: 26 MiB, a floor of 6.3 us at 4.3 TB/s; M = 16,384: 838 MiB, 205 us. Positions [L, D] stay in the L1
-// cache (24 x 1,024 float32: 96 KiB), the key in registers.
+// cache (24 x 1,024 float32: 96 KiB), the key in registers. G layers at a time while the encoder runs: the states are
+// read while the second-level cache has them, and 2 M D L / G of float32 z are read and written there.
 //
 // A block is a token, a thread eight columns (sixteen above 4,096). Eight layers are loaded at once; their eight
 // scores are summed over the block with one barrier.
@@ -28,8 +29,11 @@ struct MixerAttentionJob {
     LayerStates states;
     PackedView key, positions, cls, z;
     const float* score_bias;
+    float* running;  // [M, 2]: largest score, sum; null where all layers come at once
+    std::int64_t running_stride;
     int columns;
-    int layers;
+    int layers, first;  // of this call; those before them
+    bool last;
 };
 
 // scores[i] = their sum over the block, for every thread. Callers alternate between two `exchange`s [warps][kGroup], so
@@ -69,11 +73,13 @@ __global__ void __launch_bounds__(kMaxThreads) mixer_attention_kernel(__grid_con
 
     // Position 0 attends to itself: the first term, with weight exp(0).
     float key[kPacks][kPack], z[kPacks][kPack];
-    float largest = job.score_bias[0], sum = 1.0f;
+    float* running = job.running + token * job.running_stride;
+    const bool begins = job.first == 0;
+    float largest = begins ? job.score_bias[0] : running[0], sum = begins ? 1.0f : running[1];
 #pragma unroll
     for (int p = 0; p < kPacks; ++p) {
         load_pack<kWhole>(job.key, 0, first + p * step, columns, key[p]);
-        load_pack<kWhole>(job.cls, 0, first + p * step, columns, z[p]);
+        load_pack<kWhole>(begins ? job.cls : job.z, begins ? 0 : token, first + p * step, columns, z[p]);
     }
     for (int group = 0; group * kGroup < job.layers; ++group) {
         const int layer = group * kGroup, left = job.layers - layer;
@@ -103,7 +109,7 @@ __global__ void __launch_bounds__(kMaxThreads) mixer_attention_kernel(__grid_con
         const float before = largest;
 #pragma unroll
         for (int i = 0; i < kGroup; ++i) {
-            scores[i] = i < left ? scores[i] + job.score_bias[1 + layer + i] : -INFINITY;
+            scores[i] = i < left ? scores[i] + job.score_bias[1 + job.first + layer + i] : -INFINITY;
             if (i < left && threadIdx.x == 0) all_scores[layer + i] = scores[i];
             largest = fmaxf(largest, scores[i]);
         }
@@ -129,7 +135,11 @@ __global__ void __launch_bounds__(kMaxThreads) mixer_attention_kernel(__grid_con
     }
 
     __syncthreads();
-    const float factor = 1.0f / sum;
+    if (!job.last && threadIdx.x == 0) {
+        running[0] = largest;
+        running[1] = sum;
+    }
+    const float factor = job.last ? 1.0f / sum : 1.0f;
 #pragma unroll
     for (int p = 0; p < kPacks; ++p) {
         const int col = first + p * step;
@@ -138,7 +148,7 @@ __global__ void __launch_bounds__(kMaxThreads) mixer_attention_kernel(__grid_con
         for (int layer = 0; layer < job.layers; ++layer) {
             const float weight = expf(all_scores[layer] - largest);
             float position[kPack];
-            load_pack<kWhole>(job.positions, layer, col, columns, position);
+            load_pack<kWhole>(job.positions, job.first + layer, col, columns, position);
 #pragma unroll
             for (int c = 0; c < kPack; ++c) z[p][c] += weight * position[c];
         }
@@ -152,22 +162,30 @@ __global__ void __launch_bounds__(kMaxThreads) mixer_attention_kernel(__grid_con
 
 void CudaBackend::mixer_attention(const MixerAttentionArgs& args) {
     const std::int64_t layers = args.layers, rows = args.z.rows, columns = args.z.cols;
+    const std::int64_t all = args.score_bias.size - 1, last = args.first + layers;
     check_states(args.states, layers, args.z);
     expect(args.key.size == columns && args.cls.size == columns, "mixer_attention: key or cls is not [D]");
-    expect(args.score_bias.size == layers + 1, "mixer_attention: score_bias is not [L + 1]");
-    expect(args.positions && args.positions.rows == layers && args.positions.cols == columns,
+    expect(args.first >= 0 && last <= all, "mixer_attention: score_bias is not [L + 1]");
+    expect(args.positions && args.positions.rows == all && args.positions.cols == columns,
            "mixer_attention: positions are not [L, D]");
+    const bool keeps_running = has_shape(args.running, rows, 2) && args.running.dtype == DType::kFloat32;
+    expect(layers == all || (keeps_running && args.z.dtype == DType::kFloat32),
+           "mixer_attention: running is not [M, 2], or z not float32");
     expect_supported(is_float(args.positions.dtype), "mixer_attention: quantised positions");
     expect_supported(columns <= 2 * kPack * kMaxThreads, "mixer_attention: more than 8192 columns");
-    const Matrix positions{const_cast<void*>(args.positions.data), args.positions.dtype, layers, columns, columns};
+    const Matrix positions{const_cast<void*>(args.positions.data), args.positions.dtype, all, columns, columns};
     const MixerAttentionJob job{layer_states_of(args.states, layers),
                                 packed_view_of(args.key),
                                 packed_view_of(positions),
                                 packed_view_of(args.cls),
                                 packed_view_of(args.z),
                                 args.score_bias.data,
+                                static_cast<float*>(args.running.data),
+                                args.running.stride,
                                 static_cast<int>(columns),
-                                static_cast<int>(layers)};
+                                static_cast<int>(layers),
+                                static_cast<int>(args.first),
+                                last == all};
     const int packs = columns <= kPack * kMaxThreads ? 1 : 2;
     const auto warps = static_cast<unsigned>(divide_up(columns, kPack * packs * kWarp));
     const LaunchShape shape{dim3(static_cast<unsigned>(rows)), dim3(warps * kWarp)};

@@ -1,4 +1,4 @@
-// A backend that hands every call on and counts the allocations.
+// A backend that hands every call on and counts the allocations, with a cache of a size to choose.
 #pragma once
 
 #include <memory>
@@ -7,15 +7,19 @@
 
 class CountingBackend final : public lrengine::Backend {
 public:
-    explicit CountingBackend(std::unique_ptr<lrengine::Backend> inner) : inner_(std::move(inner)) {}
+    explicit CountingBackend(std::unique_ptr<lrengine::Backend> inner)
+        : cache(inner->cache_bytes()), inner_(std::move(inner)) {}
 
-    std::size_t allocations = 0;
+    std::size_t allocations = 0, allocated_bytes = 0;
+    std::size_t cache;
 
     std::string device() const override { return inner_->device(); }
     lrengine::DType activation_dtype() const override { return inner_->activation_dtype(); }
     bool shares_host_memory() const override { return inner_->shares_host_memory(); }
+    std::size_t cache_bytes() const override { return cache; }
     void* allocate(std::size_t bytes) override {
         ++allocations;
+        allocated_bytes += bytes;
         return inner_->allocate(bytes);
     }
     void deallocate(void* memory) noexcept override { inner_->deallocate(memory); }

@@ -37,6 +37,35 @@ TEST(nothing_is_allocated_after_the_first_step) {
     }
 }
 
+namespace {
+
+// What classifying about 2,000 tokens allocates with an encoder of this many layers under the global mixer, on a device
+// with a cache of this size.
+std::size_t bytes_of_mixing(std::int64_t layers, std::size_t cache) {
+    tiny::Directory directory;
+    directory.vector("mixer.layer_logits", layers);
+    directory.vector("mixer.temperature", 1);
+    tiny::write_classifier(directory, R"("mixer": {"type": "global"})", layers);
+    const auto backend = std::make_shared<CountingBackend>(make_cpu_backend(1));
+    backend->cache = cache;
+    const auto model = load_model(directory.path(), backend, std::nullopt);
+    const std::size_t before = backend->allocated_bytes;
+    const Ids source = tiny::some_ids(34, 1);
+    const std::vector<std::span<const std::int32_t>> sources(60, source);
+    CHECK_EQUAL(model->classify(sources).size(), sources.size());
+    return backend->allocated_bytes - before;
+}
+
+}  // namespace
+
+TEST(the_global_mixer_needs_no_more_memory_for_a_deeper_encoder) {
+    constexpr std::size_t kAll = std::size_t{1} << 30, kTwoStates = 4 * 60 * 34 * tiny::kWidth * sizeof(float);
+    for (const std::size_t cache : {std::size_t{0}, kTwoStates}) {
+        CHECK_EQUAL(bytes_of_mixing(12, cache), bytes_of_mixing(3, cache));
+    }
+    CHECK(bytes_of_mixing(12, kAll) > bytes_of_mixing(3, kAll));  // all in the cache: all kept
+}
+
 TEST(tied_layers_use_the_encoders_own_weights) {
     tiny::Directory tied_directory, own_directory;
     tiny::write_swcm(tied_directory, {.sharing = "tied"});

@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "core/error.h"
+#include "counting_backend.h"
 #include "harness.h"
 #include "tiny_models.h"
 
@@ -140,6 +141,9 @@ TEST(the_folded_transformer_mixer_is_the_plain_one) {
     tiny::Directory directory;
     tiny::write_classifier(directory, tiny::transformer_mixer(directory));
     check_mix(*tiny::load(directory), [&](const std::vector<Row>& layers) { return plain_logits(directory, layers); });
+    tiny::Directory fusion;  // mT5: its last state has a norm of its own
+    tiny::write_fusion(fusion);
+    check_mix(*tiny::load(fusion), [&](const std::vector<Row>& layers) { return plain_logits(fusion, layers); });
 }
 
 TEST(global_logits_are_added_to_the_transformers) {
@@ -157,6 +161,37 @@ TEST(the_global_mixer_weighs_every_token_alike) {
     add_global_tensors(directory);
     tiny::write_classifier(directory, R"("mixer": {"type": "global"})");
     check_mix(*tiny::load(directory), [&](const std::vector<Row>&) { return global_logits(directory); });
+}
+
+namespace {
+
+// The model on a device whose cache holds `states` states of `tokens` tokens for the mixer.
+std::unique_ptr<Model> load_with_cache(const tiny::Directory& directory, std::size_t states, std::size_t tokens) {
+    auto backend = std::make_shared<CountingBackend>(make_cpu_backend(1));
+    backend->cache = 2 * states * tokens * kD * sizeof(float);
+    return load_model(directory.path(), std::move(backend), std::nullopt);
+}
+
+// A source's fused tokens on devices whose caches hold these numbers of states, and all.
+void check_parts(const tiny::Directory& directory, std::initializer_list<std::size_t> caches) {
+    const Ids source = tiny::some_ids(11, 1);
+    const std::vector<std::span<const std::int32_t>> sources{source};
+    const auto fused = [&](std::size_t states) {
+        return load_with_cache(directory, states, source.size())->encode(sources, EncodeOutput::kFused)[0];
+    };
+    for (const std::size_t states : caches) CHECK(fused(states) == fused(100));
+}
+
+}  // namespace
+
+TEST(mixing_some_layers_at_a_time_is_mixing_all_at_once) {
+    tiny::Directory global, transformer;
+    add_global_tensors(global);
+    tiny::write_classifier(global, R"("mixer": {"type": "global"})");
+    check_parts(global, {0, 1, 2});
+    check_mix(*load_with_cache(global, 0, 1), [&](const std::vector<Row>&) { return global_logits(global); });
+    tiny::write_classifier(transformer, tiny::transformer_mixer(transformer, 9), 9);
+    check_parts(transformer, {0, 4, 5});
 }
 
 TEST(global_logits_that_overflow_are_refused) {

@@ -31,6 +31,11 @@ std::vector<double> softmax(std::vector<double> scores) {
     return scores;
 }
 
+// Numbers of layers at a time that a mix of this many may be cut into.
+std::vector<std::int64_t> parts_of(std::int64_t layers) {
+    return layers < 3 ? std::vector<std::int64_t>{1} : std::vector<std::int64_t>{1, 2, layers - 1};
+}
+
 void check_layer_mix(const Layers& states, bool global, Random& random) {
     const auto layers = static_cast<std::int64_t>(states.states.size());
     const std::int64_t rows = states.states[0].rows(), size = states.states[0].cols();
@@ -55,6 +60,19 @@ void check_layer_mix(const Layers& states, bool global, Random& random) {
     args.weights = {};
     backend(5).layer_mix(args);
     check_close(fused, 2e-6, mixed);
+    for (const std::int64_t at_once : parts_of(layers)) {
+        const TestMatrix sum(rows, size, 8, DType::kFloat32);
+        for (std::int64_t l = 0; l < layers; l += at_once) {
+            backend().layer_mix({.states = states.views.data() + l,
+                                 .layers = std::min(at_once, layers - l),
+                                 .logits = logits.view(),
+                                 .fused = sum.view(),
+                                 .weights = {},
+                                 .first = l});
+        }
+        check_close(sum, 2e-6, mixed);
+        if (fused.dtype() == DType::kFloat32) CHECK(same_bits(sum, fused));
+    }
 }
 
 void check_mixer_attention(const Layers& states, DType position_type, Random& random) {
@@ -63,8 +81,14 @@ void check_mixer_attention(const Layers& states, DType position_type, Random& ra
     const TestVector key(random.floats(size)), bias(random.floats(layers + 1)), cls(random.floats(size));
     const TestWeight positions(position_type, layers, size, random);
     const TestMatrix z(rows, size, 8);
-    const MixerAttentionArgs args{states.views.data(), layers,     key.view(), bias.view(),
-                                  positions.view(),    cls.view(), z.view()};
+    MixerAttentionArgs args{.states = states.views.data(),
+                            .layers = layers,
+                            .key = key.view(),
+                            .score_bias = bias.view(),
+                            .positions = positions.view(),
+                            .cls = cls.view(),
+                            .z = z.view(),
+                            .running = {}};
     backend().mixer_attention(args);
     std::vector<std::vector<double>> alpha;
     for (std::int64_t m = 0; m < rows; ++m) {
@@ -75,14 +99,27 @@ void check_mixer_attention(const Layers& states, DType position_type, Random& ra
         }
         alpha.push_back(softmax(scores));
     }
-    check_close(z, 4e-6, [&](std::int64_t m, std::int64_t c) {
+    const auto expected = [&](std::int64_t m, std::int64_t c) {
         const std::vector<double>& shares = alpha[static_cast<std::size_t>(m)];
         double sum = shares[0] * cls[c];
         for (std::int64_t l = 0; l < layers; ++l) {
             sum += shares[static_cast<std::size_t>(l + 1)] * (states.at(l, m, c) + positions.at(l, c));
         }
         return sum;
-    });
+    };
+    check_close(z, 4e-6, expected);
+    for (const std::int64_t at_once : parts_of(layers)) {
+        const TestMatrix part(rows, size, 8, DType::kFloat32), running(rows, 2, 3, DType::kFloat32);
+        args.z = part.view();
+        args.running = running.view();
+        for (args.first = 0; args.first < layers; args.first += at_once) {
+            args.states = states.views.data() + args.first;
+            args.layers = std::min(at_once, layers - args.first);
+            backend().mixer_attention(args);
+        }
+        check_close(part, 4e-6, expected);
+        if (!on_cuda()) CHECK(same_bits(part, z));
+    }
 }
 
 }  // namespace
@@ -123,14 +160,30 @@ OP_TEST(mixer_attention_of_wide_states) {
 OP_TEST(layer_mix_refuses_shapes_that_do_not_fit) {
     Random random(5);
     const Layers states(3, 2, 8, random);
-    const TestMatrix logits(2, 4, random), fused(2, 8), narrow(2, 7);
-    const LayerMixArgs args{states.views.data(), 3, logits.view(), fused.view(), {}};
+    const TestMatrix logits(2, 4, random), few(2, 2, random), fused(2, 8), narrow(2, 7);
+    LayerMixArgs args{states.views.data(), 3, few.view(), fused.view(), {}};
+    CHECK_ERROR(backend().layer_mix(args), ErrorCode::kInternal, "logits are neither");
+    args.logits = logits.view();
+    args.first = 2;
     CHECK_ERROR(backend().layer_mix(args), ErrorCode::kInternal, "logits are neither");
     const LayerMixArgs other{states.views.data(), 3, logits.view(), narrow.view(), {}};
     CHECK_ERROR(backend().layer_mix(other), ErrorCode::kInternal, "states are not all");
     const TestVector key(random.floats(8)), bias(random.floats(3));
     const TestWeight positions(DType::kFloat32, 3, 8, random);
-    const MixerAttentionArgs mixer{states.views.data(), 3,          key.view(),  bias.view(),
-                                   positions.view(),    key.view(), fused.view()};
+    MixerAttentionArgs mixer{.states = states.views.data(),
+                             .layers = 3,
+                             .key = key.view(),
+                             .score_bias = bias.view(),
+                             .positions = positions.view(),
+                             .cls = key.view(),
+                             .z = fused.view(),
+                             .running = {}};
     CHECK_ERROR(backend().mixer_attention(mixer), ErrorCode::kInternal, "score_bias");
+    mixer.first = -1;
+    mixer.layers = 2;
+    CHECK_ERROR(backend().mixer_attention(mixer), ErrorCode::kInternal, "score_bias");
+    const TestVector longer(random.floats(4));
+    mixer.first = 0;
+    mixer.score_bias = longer.view();
+    CHECK_ERROR(backend().mixer_attention(mixer), ErrorCode::kInternal, "running");
 }

@@ -75,13 +75,13 @@ private:
 };
 
 // XLM-RoBERTa: positions from pad + 1 = 2 on, so kPositions - 2 tokens at most.
-inline std::string xlm_roberta(Directory& directory) {
+inline std::string xlm_roberta(Directory& directory, std::int64_t layers = kLayers) {
     const std::string embeddings = "encoder.embeddings.";
     directory.table(embeddings + "word_embeddings.weight", kVocab, kWidth);
     directory.table(embeddings + "position_embeddings.weight", kPositions, kWidth);
     directory.table(embeddings + "token_type_embeddings.weight", 1, kWidth);
     directory.layer_norm(embeddings + "LayerNorm", kWidth);
-    for (std::int64_t i = 0; i < kLayers; ++i) {
+    for (std::int64_t i = 0; i < layers; ++i) {
         const std::string layer = "encoder.encoder.layer." + std::to_string(i) + ".";
         for (const char* name :
              {"attention.self.query", "attention.self.key", "attention.self.value", "attention.output.dense"}) {
@@ -92,7 +92,8 @@ inline std::string xlm_roberta(Directory& directory) {
         directory.linear(layer + "output.dense", kWidth, kFfn);
         directory.layer_norm(layer + "output.LayerNorm", kWidth);
     }
-    return R"("encoder": {"model_type": "xlm-roberta", "num_hidden_layers": 3, "hidden_size": 24, "num_attention_heads": 3,
+    return R"("encoder": {"model_type": "xlm-roberta", "hidden_size": 24, "num_attention_heads": 3, "num_hidden_layers": )" +
+           std::to_string(layers) + R"(,
         "intermediate_size": 40, "vocab_size": 53, "type_vocab_size": 1, "layer_norm_eps": 1e-5, "hidden_act": "gelu",
         "max_position_embeddings": 37, "pad_token_id": 1})";
 }
@@ -148,8 +149,8 @@ inline std::string qwen3(Directory& directory, std::int64_t window = 0) {
            sliding + "}";
 }
 
-inline std::string transformer_mixer(Directory& directory) {
-    directory.table("mixer.position_embeddings", kLayers, kWidth);
+inline std::string transformer_mixer(Directory& directory, std::int64_t layers = kLayers) {
+    directory.table("mixer.position_embeddings", layers, kWidth);
     directory.vector("mixer.cls", kWidth);
     directory.matrix("mixer.attention.in_proj_weight", 3 * kWidth, kWidth);
     directory.vector("mixer.attention.in_proj_bias", 3 * kWidth);
@@ -158,7 +159,7 @@ inline std::string transformer_mixer(Directory& directory) {
     directory.linear("mixer.linear2", kWidth, 19);
     directory.layer_norm("mixer.norm1", kWidth);
     directory.layer_norm("mixer.norm2", kWidth);
-    directory.linear("mixer.output", kLayers, kWidth);
+    directory.linear("mixer.output", layers, kWidth);
     return R"("mixer": {"type": "transformer", "ffn_dim": 19, "layer_norm_eps": 1e-5, "add_global": false})";
 }
 
@@ -207,8 +208,8 @@ inline void write_fusion(Directory& directory, std::int64_t window = 0) {
 }
 
 // `mixer`: the field of config.json; its tensors are already in the directory.
-inline void write_classifier(Directory& directory, const std::string& mixer) {
-    const std::string encoder = xlm_roberta(directory);
+inline void write_classifier(Directory& directory, const std::string& mixer, std::int64_t layers = kLayers) {
+    const std::string encoder = xlm_roberta(directory, layers);
     directory.linear("classifier", 2, kWidth);
     directory.finish(encoder + ", " + mixer + R"(, "model_type": "layer_fusion_classifier", "pooling": "mean",
         "id2label": {"0": "no", "1": "yes"})");

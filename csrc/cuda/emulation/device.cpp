@@ -32,7 +32,7 @@ int attribute_value(cudaDeviceAttr attribute) {
         case cudaDevAttrIntegrated:
             return 0;
         case cudaDevAttrL2CacheSize:
-            return 50 << 20;
+            return device.l2_cache_bytes;
         case cudaDevAttrMaxThreadsPerMultiProcessor:
             return 2048;
         case cudaDevAttrUnifiedAddressing:
@@ -161,7 +161,7 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int device) {
     filled.major = runtime().device.major;
     filled.minor = runtime().device.minor;
     filled.multiProcessorCount = runtime().device.multiprocessors;
-    filled.l2CacheSize = 50 << 20;
+    filled.l2CacheSize = runtime().device.l2_cache_bytes;
     filled.memoryBusWidth = 6144;
     filled.concurrentKernels = filled.cooperativeLaunch = filled.unifiedAddressing = 1;
     *properties = filled;

@@ -90,6 +90,7 @@ struct DeviceSettings {
     int multiprocessors = 16;
     int driver_version = 13000;                       // below the runtime's 13000: cudaErrorInsufficientDriver
     std::size_t memory_bytes = std::size_t{4} << 30;  // at most 16 GiB, and what the machine really has
+    int l2_cache_bytes = 50 << 20;
 };
 void set_device(const DeviceSettings& settings);
 // Starts the sequence of orders anew: the same launches after the same seed take the same turns.
