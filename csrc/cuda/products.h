@@ -19,9 +19,14 @@ std::size_t product_scratch(Device& device, std::span<const LinearArgs> products
 // library. `scratch` is 256-byte aligned.
 void run_products(Device& device, LaunchQueue& queue, std::span<const LinearArgs> products, void* scratch);
 
-// The many-row way, for weights whose rows are whole 16-byte words.
-std::size_t many_rows_scratch(Device& device, const LinearArgs& args);
-void run_many_rows(Device& device, LaunchQueue& queue, const LinearArgs& args, void* scratch);
+// The many-row way, for weights whose rows are whole 16-byte words. `parts`: one product, or several of one weight that
+// can_join().
+std::size_t many_rows_scratch(Device& device, std::span<const LinearArgs> parts);
+void run_many_rows(Device& device, LaunchQueue& queue, std::span<const LinearArgs> parts, void* scratch);
+
+// Whether the next product can be part of the one with `last`: of the same weight, its rows of x right behind in
+// memory, and both finished by a kernel of ours, so that their outputs may lie anywhere.
+bool can_join(Device& device, const LinearArgs& last, const LinearArgs& next);
 
 // Hands out pieces of one allocation, each 256-byte aligned. Without memory it only counts.
 class Pieces {

@@ -29,6 +29,8 @@ public:
 
     // Where the keys and values of this layer's rows go.
     virtual CacheTarget cache_target(std::size_t layer) const = 0;
+    // Keys and values of the sources that have yet to be made, with the rows' own: they read the same weights.
+    virtual std::span<const LinearArgs> source_projections(std::size_t) const { return {}; }
     // out [M, H*d] = causal attention of the rows to their sequences; `heads` are this layer's q, k, v of the rows.
     virtual void attend_self(const Workspace& work, std::size_t layer, const AttentionShape& shape, const Heads& heads,
                              const Matrix& out) const = 0;
@@ -45,7 +47,13 @@ public:
     SequencePass(const Workspace& work, const PackedRows& sequences, const PackedRows* sources, const KvCache* cache,
                  std::span<const std::int64_t> cache_begin, const KvCache* cross);
 
+    // By layer; none where all layers' are there.
+    std::vector<std::vector<LinearArgs>> pending;
+
     CacheTarget cache_target(std::size_t layer) const override;
+    std::span<const LinearArgs> source_projections(std::size_t layer) const override {
+        return layer < pending.size() ? std::span<const LinearArgs>(pending[layer]) : std::span<const LinearArgs>();
+    }
     void attend_self(const Workspace& work, std::size_t layer, const AttentionShape& shape, const Heads& heads,
                      const Matrix& out) const override;
     void attend_source(const Workspace& work, std::size_t layer, const AttentionShape& shape, const Matrix& query,

@@ -10,7 +10,7 @@ namespace lrengine {
 std::vector<Matrix> Encoder::run(const Workspace& work, std::span<const TokenSpan> sources, const PackedRows& rows,
                                  const StateUse& use) const {
     std::vector<Matrix> states;
-    for (std::int64_t i = 0; i < use.kept; ++i) states.push_back(make_state(work, rows.rows()));
+    for (std::int64_t i = 0; i < use.kept; ++i) states.push_back(use.place ? use.place : make_state(work, rows.rows()));
     if (rows.rows() == 0) return states;
 
     const ArenaScope scope(work.arena);

@@ -17,6 +17,7 @@ class WeightStorage;
 // What becomes of the states of an encoder's layers.
 struct StateUse {
     std::int64_t kept = 1;  // in memory at a time: layer l's lies where that of layer l - kept was
+    Matrix place = {};      // where that is, of the states' type, if one is kept; null: in the arena
     // Gets `at_once` consecutive layers' states, fewer at the end, as soon as the last of them is finished, in the
     // order of the layers. `kept` is as many, or L.
     std::int64_t at_once = 1;

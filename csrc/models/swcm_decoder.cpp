@@ -58,29 +58,37 @@ void SwcmDecoder::feed(const Workspace& work, std::span<const FedSequence> seque
         tokens.insert(tokens.end(), sequence.tokens.begin(), sequence.tokens.end());
     }
     const PackedRows source_rows(work, lengths_of(sources));
-    project_sources(work, sources, source_rows, cross);
-    const SequencePass pass(work, rows, &source_rows, cache, cache_begin, &cross);
+    SequencePass pass(work, rows, &source_rows, cache, cache_begin, &cross);
+    // One buffer: a product of both may take them as one.
+    const Matrix both = work.matrix(rows.rows() + source_rows.rows(), traits_.hidden);
+    pass.pending = project_sources(work, sources, source_rows, cross, both.slice(rows.rows(), source_rows.rows()));
     embed(work, work.upload(tokens), pass.positions, hidden);
-    run(work, pass, hidden);
+    run(work, pass, hidden, both.slice(0, rows.rows()));
 }
 
-void SwcmDecoder::project_sources(const Workspace& work, std::span<const TokenSpan> sources, const PackedRows& rows,
-                                  const KvCache& cross) const {
-    if (rows.rows() == 0) return;
-    const ArenaScope scope(work.arena);
-    const Matrix encoded = encoder_.run(work, sources, rows).back();
+std::vector<std::vector<LinearArgs>> SwcmDecoder::project_sources(const Workspace& work,
+                                                                  std::span<const TokenSpan> sources,
+                                                                  const PackedRows& rows, const KvCache& cross,
+                                                                  const Matrix& encoded) const {
+    std::vector<std::vector<LinearArgs>> pending(layers_.size());
+    if (rows.rows() == 0) return pending;
+    encoder_.run(work, sources, rows, {.place = encoded});
     std::vector<LinearArgs> products;
     for (std::size_t i = 0; i < layers_.size(); ++i) {
-        products.push_back(product(encoded, layers_[i].cross_attention.key, cross.keys(i)));
-        products.push_back(product(encoded, layers_[i].cross_attention.value, cross.values(i)));
+        const AttentionWeights& weights = layers_[i].cross_attention;
+        const bool tied = weights.key.weight.data == layers_[i].self_attention.key.weight.data;
+        std::vector<LinearArgs>& list = tied ? pending[i] : products;
+        list.push_back(product(encoded, weights.key, cross.keys(i)));
+        list.push_back(product(encoded, weights.value, cross.values(i)));
     }
     work.backend.linear(products);
+    return pending;
 }
 
 Matrix SwcmDecoder::advance(const Workspace& work, const StepPass& pass, std::int64_t rows) const {
     const Matrix x = work.residual(rows, traits_.hidden);
     embed(work, pass.tokens, pass.positions, x);
-    run(work, pass, x);
+    run(work, pass, x, work.matrix(rows, traits_.hidden));
     return x;
 }
 
@@ -91,9 +99,9 @@ void SwcmDecoder::embed(const Workspace& work, const std::int32_t* tokens, const
     embeddings.add_up(work.backend, tokens, positions, x);
 }
 
-void SwcmDecoder::run(const Workspace& work, const DecoderPass& pass, const Matrix& x) const {
+void SwcmDecoder::run(const Workspace& work, const DecoderPass& pass, const Matrix& x, const Matrix& normed) const {
     const ArenaScope scope(work.arena);
-    Stream stream{x, work.matrix(x.rows, x.cols), &encoder_.embeddings().norm};
+    Stream stream{x, normed, &encoder_.embeddings().norm};
     if (norm_style_ == NormStyle::kPublished) normalize(work.backend, x, *std::exchange(stream.pending, nullptr), x);
     for (std::size_t i = 0; i < layers_.size(); ++i) {
         if (norm_style_ == NormStyle::kPost) {
@@ -159,7 +167,8 @@ void SwcmDecoder::self_attention(const Workspace& work, const DecoderPass& pass,
                                 .key_cache = target.keys,
                                 .value_cache = target.values,
                                 .cache_rows = target.rows,
-                                .cache_only = target.only});
+                                .cache_only = target.only,
+                                .beside = pass.source_projections(layer)});
     const Matrix mixed = work.matrix(x.rows, shape_.query_width());
     pass.attend_self(work, layer, shape_, heads, mixed);
     work.backend.linear(product(mixed, weights.out, out, residual));

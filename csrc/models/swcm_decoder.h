@@ -38,9 +38,12 @@ public:
     const SwcmLayer& layer(std::size_t index) const { return layers_[index]; }
 
 private:
-    // Encodes packed sources and writes keys and values of every layer in one call.
-    void project_sources(const Workspace& work, std::span<const TokenSpan> sources, const PackedRows& rows,
-                         const KvCache& cross) const;
+    // Encodes packed sources into `encoded` and writes their keys and values in one call, but for those of tied layers,
+    // whose self-attention reads the same weights: returns what is left to do with it, by layer. In the arena's current
+    // scope.
+    std::vector<std::vector<LinearArgs>> project_sources(const Workspace& work, std::span<const TokenSpan> sources,
+                                                         const PackedRows& rows, const KvCache& cross,
+                                                         const Matrix& encoded) const;
     void embed(const Workspace& work, const std::int32_t* tokens, const std::int32_t* positions, const Matrix& x) const;
     // The residual stream between layers: x, and where it goes normalised. `pending`: the norm that x still needs, the
     // embeddings' at first; null in the published style, whose layers begin with norms of their own.
@@ -48,8 +51,8 @@ private:
         Matrix x, normed;
         const NormWeights* pending;
     };
-    // All layers, in place, from embeddings that are not normalised yet.
-    void run(const Workspace& work, const DecoderPass& pass, const Matrix& x) const;
+    // All layers, in place, from embeddings that are not normalised yet. `normed`: memory for what products read of x.
+    void run(const Workspace& work, const DecoderPass& pass, const Matrix& x, const Matrix& normed) const;
     void run_post(const Workspace& work, const DecoderPass& pass, std::size_t layer, Stream& stream) const;
     void run_published_custom(const Workspace& work, const DecoderPass& pass, std::size_t layer, Stream& stream) const;
     void run_published_normal(const Workspace& work, const DecoderPass& pass, std::size_t layer, Stream& stream) const;

@@ -1,6 +1,7 @@
 #include "ops/backend.h"
 
 #include <array>
+#include <vector>
 
 #include "core/error.h"
 
@@ -12,7 +13,12 @@ void Backend::normed_linear(const NormedLinearArgs& args) {
 }
 
 void Backend::project_heads(const ProjectHeadsArgs& args) {
-    normed_linear({.norm = args.norm, .products = args.products});
+    std::vector<LinearArgs> all;
+    if (!args.beside.empty()) {
+        all.assign(args.products.begin(), args.products.end());
+        all.insert(all.end(), args.beside.begin(), args.beside.end());
+    }
+    normed_linear({.norm = args.norm, .products = all.empty() ? args.products : all});
     if (args.query_norm) norm(*args.query_norm);
     if (args.key_norm) norm(*args.key_norm);
     if (args.query_rope) rope(*args.query_rope);

@@ -37,8 +37,9 @@ public:
     // Of the residual stream, norms and states of layers: sums over many layers, which 16 bits would spoil (and in
     // float16, overflow: mT5's reach 1e5).
     virtual DType residual_dtype() const { return DType::kFloat32; }
-    virtual bool shares_host_memory() const = 0;           // mapped files can be used as weights in place
-    virtual std::size_t cache_bytes() const { return 0; }  // of the cache that all of the device shares, if known
+    virtual bool shares_host_memory() const = 0;  // mapped files can be used as weights in place
+    // Of the cache that all of the device shares, where reading from it is much faster than reading from memory.
+    virtual std::size_t cache_bytes() const { return 0; }
     // A backend on the same device for one session, which runs beside other sessions; weights made through this one
     // serve it. Null: this object serves all sessions itself.
     virtual std::shared_ptr<Backend> fork() { return nullptr; }

@@ -34,7 +34,15 @@ struct LinearTask {
     Activation activation = Activation::kNone;
     std::int64_t begin = 0;
     std::int64_t end = 0;
+    const LinearTask* next = nullptr;  // more rows for the same weight and columns, with everything else of their own
 };
+
+// Rows of a task and of those behind it.
+inline std::int64_t all_rows(const LinearTask& task) {
+    std::int64_t rows = 0;
+    for (const LinearTask* part = &task; part != nullptr; part = part->next) rows += part->rows;
+    return rows;
+}
 
 // Some queries of one head against the same keys. keys[j] + offset is the head's part of key j. Row r sees the first
 // visible + r * visible_step keys (step 0 or 1), at least none and at most `count`.

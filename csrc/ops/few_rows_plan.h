@@ -44,7 +44,9 @@ struct Product {
     const unsigned short* group_scales;  // int4: bfloat16 [outputs, groups]
     int group_shift;                     // int4: a group is 1 << group_shift columns
     int rows, outputs, cols;
-    int x_number;    // the same for products of the same x
+    int more;        // item behind the products with more rows for this weight, an x and an out of its own; 0: none
+    int more_x;      // the item whose x follows this one's in shared memory; 0: none
+    int x_number;    // the same for products of the same x, and of the same that follow it
     int first_tile;  // of its tiles among those of all products
     Activation activation;
 };
@@ -84,8 +86,9 @@ bool is_packed(const Weight& weight);
 // Whether this product is one for the few-row kernels.
 bool has_few_rows(const LinearArgs& args);
 
-// All weights are of one type and is_packed(); at most kMaxProducts, of at most kFewRows rows. `split`: let several
-// warps share an output where there are too few outputs to keep the memory busy.
+// All weights are of one type and is_packed(); at most kMaxProducts, of at most kFewRows rows. Products of one weight
+// become one as long as their rows are so few together: items [0, count) are products, those behind are their `more`.
+// `split`: let several warps share an output where there are too few outputs to keep the memory busy.
 FewRowsPlan plan_few_rows(const Device& device, std::span<const LinearArgs> products, bool split);
 
 // The plan of a pair, on the same terms: two products of the same x and of as many outputs.

@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <bit>
+#include <vector>
 
 #include "cuda/checks.h"
 #include "ops/few_rows_plan.h"
@@ -40,6 +41,38 @@ bool same_x(const Product& a, const Product& b) {
            a.x.matrix.dtype == b.x.matrix.dtype && a.rows == b.rows && a.cols == b.cols;
 }
 
+// Rows of an item and of those behind it.
+int all_rows(const Products& list, const Product& product) {
+    return product.rows + (product.more != 0 ? all_rows(list, list.items[product.more]) : 0);
+}
+
+// Whether the same x follow theirs in shared memory.
+bool same_more_x(const Products& list, int a, int b) {
+    while (a != 0 && b != 0 && same_x(list.items[a], list.items[b])) {
+        a = list.items[a].more;
+        b = list.items[b].more;
+    }
+    return a == 0 && b == 0;
+}
+
+// Products [0, count) of a list with the same x share what is staged, also where only some have more rows.
+void number_inputs(Products& list) {
+    for (int i = 0; i < list.count; ++i) {
+        Product& product = list.items[i];
+        product.more_x = product.more;
+        const auto fits = [&](int number) {
+            const Product& first = list.items[number];
+            const bool is_first = first.x_number == number;
+            return is_first && same_x(first, product) &&
+                   (first.more_x == 0 || product.more == 0 || same_more_x(list, first.more_x, product.more));
+        };
+        while (!fits(product.x_number)) ++product.x_number;
+        Product& first = list.items[product.x_number];
+        if (first.more_x == 0) first.more_x = product.more;
+    }
+    for (int i = 0; i < list.count; ++i) list.items[i].more_x = list.items[list.items[i].x_number].more_x;
+}
+
 // Warps that share an output. Depends on neither M nor x, so that a row's sums are the same bits in any batch of few
 // rows: hence the room of 16 rows of x, whatever their number.
 int splits_for(std::int64_t groups, std::int64_t chunks, std::int64_t chunk, int processors) {
@@ -66,7 +99,7 @@ void lay_out(FewRowsPlan& plan, const Device& device, DType type, int width, boo
         const Product& product = list.items[i];
         groups += divide_up(product.outputs, width);
         chunks = std::max(chunks, divide_up(product.cols, chunk));
-        rows = std::max<std::int64_t>(rows, product.rows);
+        rows = std::max<std::int64_t>(rows, all_rows(list, product));
     }
     plan.rows = bucket_of(rows);
     list.splits = split ? splits_for(groups, chunks, chunk, device.processors()) : 1;
@@ -111,10 +144,30 @@ bool has_few_rows(const LinearArgs& args) {
 FewRowsPlan plan_few_rows(const Device& device, std::span<const LinearArgs> products, bool split) {
     FewRowsPlan plan{};
     Products& list = plan.products;
+    std::vector<const LinearArgs*> weights, others;
+    std::vector<int> rows, places;  // of each of `weights`, together; where each of `others` belongs
     for (const LinearArgs& args : products) {
-        Product& product = list.items[list.count++] = product_of(args);
-        while (!same_x(list.items[product.x_number], product)) ++product.x_number;
+        const auto room = [&](std::size_t i) { return rows[i] + args.x.rows <= kFewRows; };
+        std::size_t i = 0;
+        while (i < weights.size() && !(same_weight(*weights[i], args) && room(i))) ++i;
+        if (i < weights.size()) {
+            others.push_back(&args);
+            places.push_back(static_cast<int>(i));
+        } else {
+            weights.push_back(&args);
+            rows.push_back(0);
+            list.items[list.count++] = product_of(args);
+        }
+        rows[i] += static_cast<int>(args.x.rows);
     }
+    for (std::size_t i = 0; i < others.size(); ++i) {
+        const int item = list.count + static_cast<int>(i);
+        list.items[item] = product_of(*others[i]);
+        int last = places[i];
+        while (list.items[last].more != 0) last = list.items[last].more;
+        list.items[last].more = item;
+    }
+    number_inputs(list);
     lay_out(plan, device, products.front().weight.dtype, kOutputs, split);
     return plan;
 }
@@ -132,11 +185,18 @@ bool fuse_norm(FewRowsPlan& plan, const NormArgs& norm) {
     check_norm(norm);
     Products& list = plan.products;
     const Product& first = list.items[0];
-    for (int i = 0; i < list.count; ++i) {
-        const Product& product = list.items[i];
-        if (product.x_number != 0 || product.out.data == norm.x.data) return false;
+    const auto touches_norm = [&](const Product& product) {
         // One block writes norm.out while others finish their outputs.
-        if (product.out.data == norm.out.data || product.residual.data == norm.out.data) return false;
+        return product.out.data == norm.x.data || product.out.data == norm.out.data ||
+               product.residual.data == norm.out.data;
+    };
+    for (int i = 0; i < list.count; ++i) {
+        const Product* product = &list.items[i];
+        if (product->x_number != 0 || touches_norm(*product)) return false;
+        while (product->more != 0) {
+            product = &list.items[product->more];
+            if (touches_norm(*product) || product->x.matrix.data == norm.out.data) return false;
+        }
     }
     const bool same = first.x.matrix.data == norm.out.data && first.x.matrix.stride == norm.out.stride &&
                       first.rows == norm.x.rows && first.cols == norm.x.cols;

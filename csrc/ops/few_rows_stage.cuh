@@ -19,11 +19,13 @@ __device__ __forceinline__ void store_staged(float* low, float* high, const floa
     *reinterpret_cast<float4*>(high) = {values[4], values[5], values[6], values[7]};
 }
 
-// Columns [first, first + length) of rows of x [rows, cols], as float32; zeros where x has none.
+// Columns [first, first + length) of rows of x [rows, cols], as float32; zeros where x has none of them or of `filled`
+// rows.
 template <DType kType, int kRows>
-__device__ __forceinline__ void stage(const PackedView& x, int rows, int cols, int first, int length, float* staged) {
+__device__ __forceinline__ void stage(const PackedView& x, int rows, int cols, int first, int length, float* staged,
+                                      int filled = kRows) {
     constexpr int kAtOnce = 2;
-    const int packs = length / kPack, total = kRows * packs, threads = static_cast<int>(blockDim.x);
+    const int packs = length / kPack, total = filled * packs, threads = static_cast<int>(blockDim.x);
     for (int begin = static_cast<int>(threadIdx.x); begin < total; begin += kAtOnce * threads) {
         RawPack<Elements::kAny> raw[kAtOnce];
 #pragma unroll

@@ -29,6 +29,8 @@ struct ProjectHeadsArgs {
     Matrix key_cache, value_cache;             // null: no cache
     const std::int32_t* cache_rows = nullptr;  // [M]
     bool cache_only = false;                   // nobody reads the outputs of k and v: they may be left unwritten
+    // More products, of other rows: made with the first where they read the same weights (keys and values of a source).
+    std::span<const LinearArgs> beside = {};
 };
 
 // norm(norm), linear({gate, up}), then out = activation(gate.out) * up.out; gate.out and up.out may be left unwritten.

@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <vector>
 
 #include "core/int4_groups.h"
 #include "ops/cpu_backend.h"
@@ -53,27 +54,55 @@ LinearTask task_of(const LinearArgs& args) {
     return task;
 }
 
+// A product of the call, or all that read one weight: the first, behind which the others hang.
+struct Together {
+    LinearTask task;
+    std::int64_t outputs;
+};
+
+std::vector<Together> by_weight(std::span<const LinearArgs> products, std::vector<LinearTask>& others) {
+    std::vector<Together> all;
+    std::vector<const LinearArgs*> firsts;
+    others.reserve(products.size());  // so that pointers to them stay
+    for (const LinearArgs& product : products) {
+        const auto known = std::find_if(firsts.begin(), firsts.end(),
+                                        [&](const LinearArgs* first) { return same_weight(*first, product); });
+        if (known == firsts.end()) {
+            firsts.push_back(&product);
+            all.push_back({task_of(product), product.weight.rows});
+            continue;
+        }
+        LinearTask& first = all[static_cast<std::size_t>(known - firsts.begin())].task;
+        LinearTask& other = others.emplace_back(task_of(product));
+        other.next = first.next;
+        first.next = &other;
+    }
+    return all;
+}
+
 }  // namespace
 
-// One job over the outputs of all products, one after the other.
+// One job over the outputs of all weights, one after the other.
 void CpuBackend::linear(std::span<const LinearArgs> products) {
     std::int64_t outputs = 0, work = 0;
     for (const LinearArgs& product : products) {
         check(product);
-        outputs += product.weight.rows;
         work += product.weight.rows * product.weight.cols * product.x.rows;
     }
-    if (work == 0 && outputs == 0) return;
+    std::vector<LinearTask> others;
+    const std::vector<Together> together = by_weight(products, others);
+    for (const Together& one : together) outputs += one.outputs;
+    if (outputs == 0) return;
     const auto body = [&](std::int64_t begin, std::int64_t end) {
-        std::int64_t first = 0;  // of this product among all outputs
-        for (const LinearArgs& product : products) {
-            LinearTask task = task_of(product);
+        std::int64_t first = 0;  // of this weight among all outputs
+        for (const Together& one : together) {
+            LinearTask task = one.task;
             task.begin = std::max<std::int64_t>(begin - first, 0);
-            task.end = std::min(end - first, product.weight.rows);
-            first += product.weight.rows;
-            if (task.begin >= task.end || task.rows == 0) continue;
-            const std::int64_t floats = kernels_.linear_scratch(task.rows, task.cols);
-            kernels_.linear(task, piece_scratch().get<float>(floats));
+            task.end = std::min(end - first, one.outputs);
+            first += one.outputs;
+            const std::int64_t rows = all_rows(task);
+            if (task.begin >= task.end || rows == 0) continue;
+            kernels_.linear(task, piece_scratch().get<float>(kernels_.linear_scratch(rows, task.cols)));
         }
     };
     const std::int64_t tiles = (outputs + kTile - 1) / kTile;

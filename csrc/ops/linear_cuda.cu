@@ -92,11 +92,25 @@ void check_product(const LinearArgs& args) {
     }
 }
 
+namespace {
+
+// Products of many rows, those together that can be joined.
+std::vector<std::vector<LinearArgs>> many_rows_of(Device& device, std::span<const LinearArgs> products) {
+    std::vector<std::vector<LinearArgs>> all;
+    for (const LinearArgs& args : products) {
+        if (way_of(args) != Way::kManyRows) continue;
+        const auto before = std::find_if(all.begin(), all.end(),
+                                         [&](const auto& parts) { return can_join(device, parts.back(), args); });
+        before == all.end() ? all.push_back({args}) : before->push_back(args);
+    }
+    return all;
+}
+
+}  // namespace
+
 std::size_t product_scratch(Device& device, std::span<const LinearArgs> products) {
     std::size_t bytes = 0;
-    for (const LinearArgs& args : products) {
-        if (way_of(args) == Way::kManyRows) bytes = std::max(bytes, many_rows_scratch(device, args));
-    }
+    for (const auto& parts : many_rows_of(device, products)) bytes = std::max(bytes, many_rows_scratch(device, parts));
     return bytes;
 }
 
@@ -106,11 +120,11 @@ void run_products(Device& device, LaunchQueue& queue, std::span<const LinearArgs
     for (const LinearArgs& args : products) {
         const Way way = way_of(args);
         if (way == Way::kUnpacked) run_unpacked(queue, args);
-        if (way == Way::kManyRows) run_many_rows(device, queue, args, scratch);
         if (way != Way::kFewRows) continue;
         const auto type = std::find(kTypes.begin(), kTypes.end(), args.weight.dtype) - kTypes.begin();
         few[static_cast<std::size_t>(type)].push_back(args);
     }
+    for (const auto& parts : many_rows_of(device, products)) run_many_rows(device, queue, parts, scratch);
     for (std::size_t type = 0; type < kTypes.size(); ++type) {
         for (std::span<const LinearArgs> rest(few[type]); !rest.empty();) {
             const std::size_t count = std::min<std::size_t>(rest.size(), kMaxProducts);

@@ -2,7 +2,8 @@
 //
 //     sum[m, n] = sum over k of x[m, k] weight[n, k]        (float32)
 //
-// Bytes: the weight once; x from the second-level cache once a block. Each warp reads 4 rows of the weight (of a pair
+// Bytes: the weight once, also for the rows of several products of a call that read it (tied projections: self and
+// cross keys); x from the second-level cache once a block. Each warp reads 4 rows of the weight (of a pair
 // of products 2 rows of each), 16 bytes a lane and row (one step), the next step's words in flight while this one's are
 // multiplied. The first words are asked for before the kernel waits for the one ahead of it. x lies in shared memory as
 // float32, in the order that makes a lane's reads free of bank conflicts. Sums over lanes and warps are in a fixed
@@ -158,6 +159,11 @@ struct Totals {
     __device__ static bool owns(int lane) { return lane % kCopies == 0; }
 };
 
+// A sink that makes x itself: stage<type, rows>(product, first column, columns, staged, shared memory for partial
+// sums).
+template <typename Sink>
+concept MakesInput = requires { Sink::kMakesInput; };
+
 // Tiles begin, begin + stride, ... below end.
 struct TileRange {
     int begin, end, stride;
@@ -262,9 +268,18 @@ private:
         staged_begin_ = begin;
         __syncthreads();
         const int length = list_.stretch * kChunk;
+        if constexpr (MakesInput<Sink>) {
+            sink_.template stage<kType, kRows>(product, begin * kChunk, length, staged_, partial_);
+            __syncthreads();
+            return begin;
+        }
         const PackedView& x = fuses_norm() ? list_.norm.x : product.x;
         stage<kType, kRows>(x, product.rows, product.cols, begin * kChunk, length, staged_);
         __syncthreads();
+        if (product.more_x != 0) {
+            stage_more(product, begin * kChunk, length);
+            __syncthreads();
+        }
         if (fuses_norm()) {
             normalize<kType>(list_.norm, product.rows, product.cols, length, staged_, partial_);
             __syncthreads();
@@ -272,11 +287,28 @@ private:
         return begin;
     }
 
+    // The x that follow the first one.
+    __device__ void stage_more(const Product& product, int begin, int length) {
+        int item = product.more_x, row = product.rows;
+        while (item != 0) {
+            const Product& more = list_.items[item];
+            stage<kType, kRows>(more.x, more.rows, more.cols, begin, length, staged_ + row * length, more.rows);
+            row += more.rows;
+            item = more.more;
+        }
+    }
+
     template <typename... Second>
     __device__ __forceinline__ void take(const Product& product, int first_output, int index, float sum,
                                          Second... second) {
-        const int n = first_output + index / kRows, m = index % kRows;
-        if (n < product.outputs && m < product.rows) sink_.take(product, m, n, sum, second...);
+        const int n = first_output + index / kRows;
+        int m = index % kRows;
+        const Product* own = &product;
+        while (m >= own->rows && own->more != 0) {
+            m -= own->rows;
+            own = &list_.items[own->more];
+        }
+        if (n < product.outputs && m < own->rows) sink_.take(*own, m, n, sum, second...);
     }
 
     __device__ __forceinline__ void finish(const Product& product, int tile) {

@@ -62,12 +62,14 @@ void direct_tile(const LinearTask& task, std::int64_t m, std::int64_t first, std
 template <class V, class T>
 void linear_direct(const LinearTask& task, float* scratch) {
     const std::int64_t fitting = kDirectBytes / (row_bytes<T>(task.cols) + 1) / 8 * 8 + 8;
-    const std::int64_t step = task.rows <= V::kTileRows || fitting > kDirectColumns ? kDirectColumns : fitting;
+    const std::int64_t step = all_rows(task) <= V::kTileRows || fitting > kDirectColumns ? kDirectColumns : fitting;
     for (std::int64_t first = task.begin; first < task.end; first += step) {
         const std::int64_t count = task.end - first < step ? task.end - first : step;
-        for_even_row_tiles<V::kTileRows>(task.rows, [&](std::int64_t m, auto tile) {
-            direct_tile<V, decltype(tile)::value, T>(task, m, first, count, scratch);
-        });
+        for (const LinearTask* part = &task; part != nullptr; part = part->next) {
+            for_even_row_tiles<V::kTileRows>(part->rows, [&](std::int64_t m, auto tile) {
+                direct_tile<V, decltype(tile)::value, T>(*part, m, first, count, scratch);
+            });
+        }
     }
 }
 
@@ -84,7 +86,7 @@ std::int64_t linear_scratch(std::int64_t rows, std::int64_t cols) {
 
 template <class V, class T>
 void linear_of(const LinearTask& task, float* scratch) {
-    if (is_packed<V>(task.rows)) {
+    if (is_packed<V>(all_rows(task))) {
         linear_packed<V, T>(task, scratch);
     } else {
         linear_direct<V, T>(task, scratch);

@@ -9,6 +9,11 @@
 // is 1, or, where x was wider than the float16 of the weight, a power of two per row that keeps x' in its range. The
 // sums are float32.
 //
+// Products of one weight whose x are rows of one buffer (tied projections: keys of a target and of its source) are one
+// product of the library, which reads the weight once, and are finished each for itself: for two, 3 launches instead of
+// 4. Only where they need finishing anyway; otherwise each would write M N sums and read them again to spare a weight
+// that the second-level cache still has.
+//
 // Bytes beside the product's own: x once read and once written when its type changes; an int8 (int4) weight once read
 // and written twice (four times) as wide; M N (4 + 4) for the sums when the library cannot finish them, all of it in
 // the second-level cache for up to a few hundred rows. SWCM's encoder, 64 tokens, d = 768: 0.2 MB of sums a product,
@@ -273,46 +278,78 @@ Weight widen(const Device& device, LaunchQueue& queue, const Plan& plan, const W
     return {.data = plan.weight, .dtype = plan.type, .rows = weight.rows, .cols = weight.cols};
 }
 
-void finish(LaunchQueue& queue, const Plan& plan, const LinearArgs& args, const Matrix& sums) {
+void finish(LaunchQueue& queue, const Plan& plan, const LinearArgs& args, const Matrix& sums, const float* row_scales) {
     const WeightView weight = view_of(args.weight);
     const float* scales = plan.weight_scales != nullptr ? plan.weight_scales : weight.scales;
     const Epilogue epilogue{scales, args.bias.data, view_of(args.residual), view_of(args.out), args.activation};
     const auto blocks = static_cast<unsigned>(divide_up(sums.cols, kThreads * kPack));
     launch(queue, {dim3(blocks, static_cast<unsigned>(sums.rows)), dim3(kThreads)}, finish_kernel, packed_view_of(sums),
-           static_cast<const float*>(plan.row_scales), packed_view_of(args.residual), packed_view_of(args.out),
-           static_cast<int>(sums.cols), epilogue);
+           row_scales, packed_view_of(args.residual), packed_view_of(args.out), static_cast<int>(sums.cols), epilogue);
 }
 
-void multiply(Device& device, LaunchQueue& queue, const Plan& plan, const LinearArgs& args, const Matrix& x) {
+// The sums of rows x; null where the library has made `args` of them.
+Matrix multiply(Device& device, LaunchQueue& queue, const Plan& plan, const LinearArgs& args, const Matrix& x) {
     const Weight weight = plan.widens ? widen(device, queue, plan, args.weight) : args.weight;
-    if (plan.finishes) {
-        const Matrix sums = dense(plan.sums, DType::kFloat32, x.rows, weight.rows);
-        for (int p = 0; p < plan.parts; ++p) {
-            const auto offset = static_cast<std::size_t>(p * x.rows * x.stride) * size_of(x.dtype);
-            Matrix part = x;
-            part.data = static_cast<char*>(x.data) + offset;
-            device.matmul().run({part, weight, {}, sums, p > 0}, queue.stream);
-        }
-        finish(queue, plan, args, sums);
-    } else {
+    if (!plan.finishes) {
         device.matmul().run({x, weight, args.bias, args.out, plan.accumulates, args.activation}, queue.stream);
+        return {};
+    }
+    const Matrix sums = dense(plan.sums, DType::kFloat32, x.rows, weight.rows);
+    for (int p = 0; p < plan.parts; ++p) {
+        const auto offset = static_cast<std::size_t>(p * x.rows * x.stride) * size_of(x.dtype);
+        Matrix part = x;
+        part.data = static_cast<char*>(x.data) + offset;
+        device.matmul().run({part, weight, {}, sums, p > 0}, queue.stream);
+    }
+    return sums;
+}
+
+// The product of all parts' rows, with the out of the first.
+LinearArgs joined(std::span<const LinearArgs> parts) {
+    LinearArgs all = parts.front();
+    for (const LinearArgs& part : parts.subspan(1)) all.x.rows += part.x.rows;
+    return all;
+}
+
+// Outputs [n, n + sums.cols) of all parts' rows [m, m + sums.rows).
+void finish_parts(LaunchQueue& queue, const Plan& plan, std::span<const LinearArgs> parts, const Matrix& sums,
+                  std::int64_t m, std::int64_t n) {
+    std::int64_t begin = 0;  // of the part among all rows
+    for (const LinearArgs& part : parts) {
+        const std::int64_t first = std::max(m, begin), last = std::min(m + sums.rows, begin + part.x.rows);
+        if (first < last) {
+            const LinearArgs some = outputs_of(rows_of(part, first - begin, last - first), n, sums.cols);
+            const float* row_scales = plan.row_scales != nullptr ? plan.row_scales + (first - m) : nullptr;
+            finish(queue, plan, some, sums.slice(first - m, last - first), row_scales);
+        }
+        begin += part.x.rows;
     }
 }
 
 }  // namespace
 
-std::size_t many_rows_scratch(Device& device, const LinearArgs& args) {
-    return Plan(args, device.matmul(), nullptr).bytes;
+std::size_t many_rows_scratch(Device& device, std::span<const LinearArgs> parts) {
+    return Plan(joined(parts), device.matmul(), nullptr).bytes;
 }
 
-void run_many_rows(Device& device, LaunchQueue& queue, const LinearArgs& args, void* scratch) {
-    const Plan plan(args, device.matmul(), scratch);
-    for (std::int64_t m = 0; m < args.x.rows; m += plan.rows) {
-        const LinearArgs some = rows_of(args, m, std::min(plan.rows, args.x.rows - m));
-        const Matrix x = plan.converts ? convert(queue, plan, some.x) : some.x;
-        for (std::int64_t n = 0; n < args.weight.rows; n += plan.outputs) {
-            const LinearArgs part = outputs_of(some, n, std::min(plan.outputs, args.weight.rows - n));
-            multiply(device, queue, plan, part, x);
+bool can_join(Device& device, const LinearArgs& last, const LinearArgs& next) {
+    const bool behind = next.x.data == last.x.slice(last.x.rows, 0).data && next.x.stride == last.x.stride &&
+                        next.x.dtype == last.x.dtype;
+    return behind && same_weight(last, next) && Plan(last, device.matmul(), nullptr).finishes &&
+           Plan(next, device.matmul(), nullptr).finishes;
+}
+
+void run_many_rows(Device& device, LaunchQueue& queue, std::span<const LinearArgs> parts, void* scratch) {
+    const LinearArgs all = joined(parts);
+    const Plan plan(all, device.matmul(), scratch);
+    for (std::int64_t m = 0; m < all.x.rows; m += plan.rows) {
+        const std::int64_t rows = std::min(plan.rows, all.x.rows - m);
+        const Matrix x = plan.converts ? convert(queue, plan, all.x.slice(m, rows)) : all.x.slice(m, rows);
+        for (std::int64_t n = 0; n < all.weight.rows; n += plan.outputs) {
+            // Of several parts only the weight is used: the library does not write their out.
+            const LinearArgs part = outputs_of(rows_of(all, m, rows), n, std::min(plan.outputs, all.weight.rows - n));
+            const Matrix sums = multiply(device, queue, plan, part, x);
+            if (sums) finish_parts(queue, plan, parts, sums, m, n);
         }
     }
 }

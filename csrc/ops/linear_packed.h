@@ -101,6 +101,20 @@ void pack_rows(const T* const (&rows)[Rows], std::int64_t end, float* packed) {
     }
 }
 
+// Row m of all rows of a task and of those behind it.
+struct TaskRow {
+    const LinearTask& task;
+    std::int64_t row;
+
+    const float* x() const { return task.x + row * task.x_stride; }
+};
+
+inline TaskRow row_of(const LinearTask& first, std::int64_t m) {
+    const LinearTask* part = &first;
+    for (; m >= part->rows; part = part->next) m -= part->rows;
+    return {*part, m};
+}
+
 // From a row of dot products to outputs [first, first + count) of row m.
 template <class V>
 void finish_row(const LinearTask& task, const float* products, std::int64_t m, std::int64_t first, std::int64_t count) {
@@ -142,7 +156,10 @@ void packed_tile(const LinearTask& task, std::int64_t m, const float* x, std::in
             }
         }
     }
-    for (int i = 0; i < Rows; ++i) finish_row<V>(task, scratch.products + i * kMostBlockRows, m + i, first, count);
+    for (int i = 0; i < Rows; ++i) {
+        const TaskRow own = row_of(task, m + i);
+        finish_row<V>(own.task, scratch.products + i * kMostBlockRows, own.row, first, count);
+    }
 }
 
 // Outputs [task.begin, task.end) of rows [begin, end) of x.
@@ -151,7 +168,7 @@ void packed_rows(const LinearTask& task, std::int64_t begin, std::int64_t end, c
     const std::int64_t size = task.cols, step = block_rows(size);
     for_even_row_tiles<V::kTileRows>(end - begin, [&](std::int64_t m, auto tile) {
         const float* rows[decltype(tile)::value];
-        tile_rows([&](std::int64_t i) { return task.x + (begin + m + i) * task.x_stride; }, 0, tile.value, rows);
+        tile_rows([&](std::int64_t i) { return row_of(task, begin + m + i).x(); }, 0, tile.value, rows);
         pack_rows<V>(rows, size, scratch.x + m * scratch.row);
     });
     for (std::int64_t first = task.begin; first < task.end; first += step) {
@@ -176,8 +193,9 @@ void packed_rows(const LinearTask& task, std::int64_t begin, std::int64_t end, c
 template <class V, class T>
 void linear_packed(const LinearTask& task, float* memory) {
     const PackedScratch<V> scratch(task, memory);
-    for (std::int64_t m = 0; m < task.rows; m += kMostRows) {
-        packed_rows<V, T>(task, m, task.rows - m < kMostRows ? task.rows : m + kMostRows, scratch);
+    const std::int64_t rows = all_rows(task);
+    for (std::int64_t m = 0; m < rows; m += kMostRows) {
+        packed_rows<V, T>(task, m, rows - m < kMostRows ? rows : m + kMostRows, scratch);
     }
 }
 

@@ -10,6 +10,7 @@
 // Keys and values that nothing changes on the way go from the product of few rows to the cache's rows.
 #include <algorithm>
 #include <optional>
+#include <vector>
 
 #include "cuda/checks.h"
 #include "cuda/cuda_backend.h"
@@ -243,15 +244,26 @@ void CudaBackend::project_heads(const ProjectHeadsArgs& args) {
     if (args.key_cache) check_cache(args);
     const bool keys_change = args.key_norm || args.key_rope;
     const bool changes = keys_change || args.query_norm || args.query_rope;
-    std::optional<FewRowsPlan> plan = plan_together(*device_, args.norm, args.products);
-    const bool direct = plan && args.key_cache && args.cache_only;
+    std::vector<LinearArgs> products(args.products.begin(), args.products.end());
+    products.insert(products.end(), args.beside.begin(), args.beside.end());
+    std::optional<FewRowsPlan> plan = plan_together(*device_, args.norm, products);
+    if (!plan && !args.beside.empty() && has_few_rows(args.products.front())) {
+        // Better one launch for few heads, and one weight read twice, than theirs among the many rows beside them.
+        ProjectHeadsArgs alone = args;
+        alone.beside = {};
+        project_heads(alone);
+        linear(args.beside);
+        return;
+    }
+    // Three products, also if others have joined them.
+    const bool direct = plan && args.key_cache && args.cache_only && plan->products.count == 3;
     if (changes ? !one_kernel_does(args) : !direct) return Backend::project_heads(args);
     if (direct) {
         if (!keys_change) send_to_rows(plan->products.items[1], args.key_cache, args.cache_rows);
         send_to_rows(plan->products.items[2], args.value_cache, args.cache_rows);
         run_few_rows(queue_, args.products.front().weight.dtype, *plan);
     } else {
-        normed_linear({.norm = args.norm, .products = args.products});
+        normed_linear({.norm = args.norm, .products = products});
     }
     if (changes) run_heads(*device_, queue_, job_of(args, direct), args.products.front().out.rows);
 }

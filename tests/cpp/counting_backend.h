@@ -1,7 +1,9 @@
-// A backend that hands every call on and counts the allocations, with a cache of a size to choose.
+// A backend that hands every call on and counts allocations and readings of weights, with a cache of a size to choose.
 #pragma once
 
+#include <map>
 #include <memory>
+#include <set>
 
 #include "ops/backend.h"
 
@@ -12,6 +14,7 @@ public:
 
     std::size_t allocations = 0, allocated_bytes = 0;
     std::size_t cache;
+    std::map<const void*, int> readings;  // calls of linear() that read a weight, by its data
 
     std::string device() const override { return inner_->device(); }
     lrengine::DType activation_dtype() const override { return inner_->activation_dtype(); }
@@ -29,7 +32,12 @@ public:
     void copy_to_host(void* to, const void* from, std::size_t bytes) override { inner_->copy_to_host(to, from, bytes); }
 
     void embedding(const lrengine::EmbeddingArgs& args) override { inner_->embedding(args); }
-    void linear(std::span<const lrengine::LinearArgs> products) override { inner_->linear(products); }
+    void linear(std::span<const lrengine::LinearArgs> products) override {
+        std::set<const void*> weights;
+        for (const lrengine::LinearArgs& product : products) weights.insert(product.weight.data);
+        for (const void* weight : weights) ++readings[weight];
+        inner_->linear(products);
+    }
     void norm(const lrengine::NormArgs& args) override { inner_->norm(args); }
     void attention(const lrengine::AttentionArgs& args) override { inner_->attention(args); }
     void cached_attention(const lrengine::CachedAttentionArgs& args) override { inner_->cached_attention(args); }

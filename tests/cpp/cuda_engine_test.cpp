@@ -1,6 +1,7 @@
 // The engine on the emulated GPU: what its decode loop costs, and that sessions do not meet.
 #include "cuda_engine.h"
 
+#include <cmath>
 #include <map>
 #include <thread>
 
@@ -233,4 +234,97 @@ TEST(a_session_outlives_the_callers_hold_of_its_engine) {
     CHECK(tokens_of(*session) == expected);
     session.reset();
     CHECK_EQUAL(alive(), std::size_t{0});
+}
+
+// Keys and values of a source with those of its target: both of few rows, one of few and one of many, both of many.
+TEST(tied_models_get_the_cpus_scores) {
+    for (const char* style : {"post", "published"}) {
+        const FreshDevice fresh;
+        tiny::Directory directory;
+        tiny::write_swcm(directory, {.norm_style = style, .sharing = "tied"});
+        for (const DType dtype : {DType::kFloat32, DType::kBFloat16}) {
+            const auto engine = [&](const char* device) {
+                return Engine::load(directory.path(), {.device = device, .dtype = dtype, .threads = 1, .log = {}});
+            };
+            const auto cpu = engine("cpu"), cuda = engine("cuda");
+            const auto check = [&](std::size_t source, std::size_t target) {
+                const std::vector<Input> sources = inputs({source}, 5);
+                const std::vector<Ids> targets{tiny::some_ids(target, 6)};
+                const auto expected = cpu->score(sources, targets)[0], found = cuda->score(sources, targets)[0];
+                REQUIRE(found.size() == expected.size());
+                const float allowed = dtype == DType::kFloat32 ? 1e-4f : 0.1f;
+                for (std::size_t i = 0; i < found.size(); ++i) CHECK(std::abs(found[i] - expected[i]) < allowed);
+            };
+            check(9, 5);
+            check(1, 1);
+            check(20, 5);
+            check(20, 22);
+        }
+    }
+}
+
+// Products of few rows that read one weight read it once.
+TEST(a_shared_weight_is_read_once) {
+    constexpr std::int64_t kOutputs = 2048, kInputs = 512;
+    constexpr std::uint64_t kWeightBytes = 2 * kOutputs * kInputs;
+    const FreshDevice fresh;
+    const std::unique_ptr<Backend> backend = open_cuda("cuda");
+    Arena arena(*backend);
+    const Matrix weights = arena.matrix(2 * kOutputs, kInputs, DType::kBFloat16);
+    const Matrix x = arena.matrix(3, kInputs, DType::kBFloat16), out = arena.matrix(3, kOutputs, DType::kBFloat16);
+    const auto fill = [&](const Matrix& matrix) {
+        const std::vector<std::uint16_t> ones(static_cast<std::size_t>(matrix.rows * matrix.cols), 0x3f80);
+        backend->copy_to_device(matrix.data, ones.data(), 2 * ones.size());
+    };
+    fill(weights);
+    fill(x);
+    const auto bytes_read = [&](std::int64_t second_weight) {
+        const auto weight = [&](std::int64_t i) {
+            return Weight{weights.slice(i * kOutputs, 0).data, DType::kBFloat16, kOutputs, kInputs, nullptr};
+        };
+        const LinearArgs products[] = {{x.slice(0, 2), weight(0), {}, {}, out.slice(0, 2)},
+                                       {x.slice(2, 1), weight(second_weight), {}, {}, out.slice(2, 1)}};
+        const std::uint64_t before = emulation::counters().bytes_read;
+        backend->linear(products);
+        std::vector<std::uint16_t> found(3 * kOutputs);
+        backend->copy_to_host(found.data(), out.data, 2 * found.size());
+        CHECK(found == std::vector<std::uint16_t>(3 * kOutputs, 0x4400));  // 512
+        return emulation::counters().bytes_read - before;
+    };
+    const std::uint64_t shared = bytes_read(0), separate = bytes_read(1);
+    CHECK(shared >= kWeightBytes && shared < kWeightBytes + kWeightBytes / 2);
+    CHECK(separate >= 2 * kWeightBytes);
+}
+
+namespace {
+
+// Fused tokens of one source on a device whose second-level cache holds `states` states of it twice.
+std::vector<float> fused(const tiny::Directory& directory, const Ids& source, int states) {
+    constexpr int kStateBytes = static_cast<int>(tiny::kWidth * sizeof(float));
+    const FreshDevice fresh;
+    emulation::DeviceSettings settings;
+    settings.l2_cache_bytes = 2 * states * static_cast<int>(source.size()) * kStateBytes;
+    emulation::set_device(settings);
+    return open(directory)->encode({source}, EncodeOutput::kFused)[0];
+}
+
+}  // namespace
+
+TEST(layers_are_mixed_some_at_a_time_where_the_cache_is_small) {
+    tiny::Directory global, transformer;
+    global.vector("mixer.layer_logits", 9);
+    global.vector("mixer.temperature", 1);
+    global.set("mixer.layer_logits", {0.0f, 1e-4f, 2e-3f, 0.0f, 3e-3f, 1e-3f, 0.0f, 2e-3f, 1e-3f});
+    global.set("mixer.temperature", {1e-5f});
+    tiny::write_classifier(global, R"("mixer": {"type": "global"})", 9);
+    tiny::write_classifier(transformer, tiny::transformer_mixer(transformer, 9), 9);
+    const Ids source = tiny::some_ids(11, 1);
+    for (const tiny::Directory* directory : {&global, &transformer}) {
+        const auto expected = open(*directory, "cpu")->encode({source}, EncodeOutput::kFused)[0];
+        for (const int states : {0, 1, 4, 100}) {
+            const auto found = fused(*directory, source, states);
+            REQUIRE(found.size() == expected.size());
+            for (std::size_t i = 0; i < found.size(); ++i) CHECK(std::abs(found[i] - expected[i]) < 2e-5f);
+        }
+    }
 }

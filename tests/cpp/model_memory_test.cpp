@@ -86,6 +86,34 @@ TEST(tied_layers_use_the_encoders_own_weights) {
     CHECK_EQUAL(own->weight_bytes() - tied->weight_bytes(), 3 * 2 * (projections + ffn) * sizeof(float));
 }
 
+// On a device that makes products of one weight together: in the encoder, and once more for targets and sources.
+TEST(tied_keys_and_values_of_sources_are_made_with_the_targets) {
+    for (const bool tied : {true, false}) {
+        tiny::Directory directory;
+        tiny::write_swcm(directory, {.sharing = tied ? "tied" : "init"});
+        const auto backend = std::make_shared<CountingBackend>(make_cpu_backend(1));
+        const auto model = load_model(directory.path(), backend, std::nullopt);
+        const auto check = [&] {
+            for (std::size_t i = 0; i < 4; ++i) {
+                const SwcmLayer layer = dynamic_cast<const SwcmModel&>(*model).decoder().layer(i);
+                const bool shares = tied && layer.custom;
+                for (const AttentionWeights* weights : {&layer.self_attention, &layer.cross_attention}) {
+                    CHECK_EQUAL(backend->readings[weights->key.weight.data], shares ? 2 : 1);
+                    CHECK_EQUAL(backend->readings[weights->value.weight.data], shares ? 2 : 1);
+                }
+            }
+            backend->readings.clear();
+        };
+        const Ids source = tiny::some_ids(20, 1), forced{0, 4}, target = tiny::some_ids(5, 2);
+        const auto state = model->generator()->begin(tiny::one(source, {}, forced), 1, 10);
+        state->prefill();
+        check();
+        const std::vector<std::span<const std::int32_t>> targets{target};
+        model->generator()->score(tiny::one(source, {}, forced), targets);
+        check();
+    }
+}
+
 TEST(int8_weights_take_about_a_quarter_and_stay_close) {
     tiny::Directory directory;
     tiny::write_swcm(directory);

@@ -11,6 +11,7 @@ struct HeadsCase {
     std::int64_t rows = 3, cols = 48, heads = 6, kv_heads = 2, d = 16;
     bool norm = true, head_norms = false, rope = true, cache = true, only = true, bias = true;
     NormKind head_norm = NormKind::kRmsNorm;
+    std::int64_t beside = 0;  // rows of a source, whose keys and values the same weights make
 };
 
 constexpr std::int64_t kCacheRows = 23;
@@ -19,14 +20,15 @@ constexpr std::int64_t kCacheRows = 23;
 struct Projection {
     TestWeight weight;
     TestVector bias, head_norm;
-    TestMatrix out, cache;
+    TestMatrix out, cache, beside;
 
     Projection(const HeadsCase& c, std::int64_t heads, Random& random)
         : weight(c.weights, heads * c.d, c.cols, random),
           bias(random.floats(heads * c.d)),
           head_norm(random.floats(c.d)),
           out(c.rows, heads * c.d, c.head_norms ? 0 : 3),
-          cache(kCacheRows, heads * c.d, 5) {}
+          cache(kCacheRows, heads * c.d, 5),
+          beside(c.beside, heads * c.d, 1) {}
 };
 
 struct ProjectedHeads {
@@ -35,6 +37,7 @@ struct ProjectedHeads {
     TestVector norm_weight;
     TestMatrix normed;
     Projection query, key, value;
+    TestMatrix source;
     TestVector inv_freq;
     TestIds positions, cache_rows;
 
@@ -46,6 +49,7 @@ struct ProjectedHeads {
           query(c, c.heads, random),
           key(c, c.kv_heads, random),
           value(c, c.kv_heads, random),
+          source(c.beside, c.cols, random),
           inv_freq(random.floats(c.d / 2, 0.0f, 1.0f)),
           positions(ids(c.rows, [&](std::int64_t m) { return m == 1 ? 131071 : random.integer(0, 3000); })),
           cache_rows(ids(c.rows, [&](std::int64_t m) { return (m * 7 + 3) % kCacheRows; })) {}
@@ -60,6 +64,10 @@ struct ProjectedHeads {
     LinearArgs product(const Projection& p) const {
         const Matrix input = setup.norm ? normed.view() : x.view();
         return {input, p.weight.view(), setup.bias ? p.bias.view() : Vector{}, {}, p.out.view()};
+    }
+
+    LinearArgs product_beside(const Projection& p) const {
+        return {source.view(), p.weight.view(), setup.bias ? p.bias.view() : Vector{}, {}, p.beside.view()};
     }
 
     NormArgs norm_of_heads(const Projection& p) const {
@@ -96,6 +104,8 @@ struct ProjectedHeads {
             args.value_cache = value.cache.view();
             args.cache_rows = cache_rows.data();
         }
+        const LinearArgs others[] = {product_beside(key), product_beside(value)};
+        if (setup.beside > 0) args.beside = others;
         backend().project_heads(args);
     }
 };
@@ -206,12 +216,23 @@ bool outputs_are(const ProjectedHeads& test, const Projection& p) {
     return p.out.is_written_exactly();
 }
 
+bool sources_are(const ProjectedHeads& test, const Projection& p) {
+    for (std::int64_t m = 0; m < test.setup.beside; ++m) {
+        std::vector<double> x;
+        for (std::int64_t c = 0; c < test.setup.cols; ++c) x.push_back(test.source.at(m, c));
+        if (!row_is(p.beside, m, project(test, p, x))) return false;
+    }
+    return p.beside.is_written_exactly();
+}
+
 void check_heads(const HeadsCase& c, Random& random) {
     const ProjectedHeads test(c, random);
     test.run();
     REQUIRE(outputs_are(test, test.query));
     REQUIRE(cache_is(test, test.key));
     REQUIRE(cache_is(test, test.value));
+    REQUIRE(sources_are(test, test.key));
+    REQUIRE(sources_are(test, test.value));
     if (c.cache && c.only) return;
     REQUIRE(outputs_are(test, test.key));
     REQUIRE(outputs_are(test, test.value));
@@ -313,4 +334,26 @@ OP_TEST(project_heads_refuses_caches_that_do_not_fit) {
                                 .cache_rows = test.cache_rows.data(),
                                 .cache_only = true};
     CHECK_ERROR(backend().project_heads(args), ErrorCode::kInternal, "differ in columns");
+}
+
+// As in a layer whose keys and values of the source have the self-attention's weights.
+OP_TEST(project_heads_beside_a_source) {
+    Random random(6);
+    for (const std::int64_t rows : {1, 4, 15, 20}) {
+        for (const std::int64_t source : {1, 3, 12, 15, 30}) {
+            for (const bool cache : {false, true}) {
+                check_heads({.rows = rows, .rope = false, .cache = cache, .only = false, .beside = source}, random);
+            }
+        }
+    }
+    for (const DType dtype : kWeightTypes) {
+        for (const bool norm : {false, true}) {
+            for (const bool only : {false, true}) {
+                const HeadsCase plain{
+                    .weights = dtype, .cols = 544, .norm = norm, .rope = false, .only = only, .beside = 5};
+                check_heads(plain, random);
+            }
+        }
+        check_heads({.weights = dtype, .cols = 64, .head_norms = true, .beside = 5}, random);
+    }
 }
