@@ -53,6 +53,7 @@ public:
     void normed_linear(const NormedLinearArgs& args) override;
     void project_heads(const ProjectHeadsArgs& args) override;
     void gated_linear(const GatedLinearArgs& args) override;
+    void mixed_linear(const MixedLinearArgs& args) override;
 
     LaunchQueue& queue() { return queue_; }
 

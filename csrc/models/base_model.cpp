@@ -70,7 +70,8 @@ std::vector<std::vector<float>> BaseModel::encode(std::span<const TokenSpan> sou
 std::vector<Matrix> BaseModel::encode_rows(const Workspace& work, std::span<const TokenSpan> sources,
                                            const PackedRows& rows, EncodeOutput output) const {
     if (output == EncodeOutput::kAll) return encoder_->run(work, sources, rows, {.kept = encoder().layers});
-    if (mixer_ && output == EncodeOutput::kFused) return {mixer_->fuse(work, *encoder_, sources, rows)};
+    if (mixer_ && output == EncodeOutput::kFused)
+        return {mixer_->fuse(work, *encoder_, sources, rows).make(work.backend)};
     if (mixer_ && output == EncodeOutput::kWeights) return {mixer_->layer_weights(work, *encoder_, sources, rows)};
     return encoder_->run(work, sources, rows);
 }

@@ -52,7 +52,7 @@ Matrix ClassifierModel::logits(const Workspace& work, std::span<const TokenSpan>
     const ArenaScope scope(work.arena);
     const PackedRows rows(work, lengths_of(sources));
     const Matrix pooled = work.residual(count, encoder().width);
-    const Matrix fused = mixer().fuse(work, source_encoder(), sources, rows);
+    const Matrix fused = mixer().fuse(work, source_encoder(), sources, rows).make(work.backend);
     work.backend.mean_pool({.x = fused, .out = pooled, .sequences = rows.view()});
     work.backend.linear(product(pooled, head_, out));
     return out;

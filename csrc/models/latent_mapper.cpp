@@ -50,8 +50,10 @@ LatentMapper::LatentMapper(const MapperConfig& config, std::int64_t width, std::
     norm_ = load_layer_norm(loader, "mapper.norm", llm_width, kEps);
 }
 
-void LatentMapper::run(const Workspace& work, const Matrix& fused, const Packing& sources, const Matrix& out) const {
+void LatentMapper::run(const Workspace& work, const FusedTokens& tokens, const Packing& sources,
+                       const Matrix& out) const {
     const ArenaScope scope(work.arena);
+    const Matrix fused = tokens.make(work.backend);
     const Seen seen = Seen::of(work, sources, latents_.rows);
     std::vector<std::int32_t> ids;
     for (std::int64_t m = 0; m < seen.latents.rows(); ++m) ids.push_back(static_cast<std::int32_t>(m % latents_.rows));

@@ -23,7 +23,8 @@ public:
     LatentMapper(const MapperConfig& config, std::int64_t width, std::int64_t llm_width, WeightLoader& loader);
 
     std::int64_t output_length(std::int64_t) const override { return latents_.rows; }
-    void run(const Workspace& work, const Matrix& fused, const Packing& sources, const Matrix& out) const override;
+    void run(const Workspace& work, const FusedTokens& tokens, const Packing& sources,
+             const Matrix& out) const override;
 
 private:
     // What a source's latents attend to, packed: its tokens, then its latents.

@@ -23,15 +23,13 @@ public:
 
     std::int64_t output_length(std::int64_t length) const override { return length; }
 
-    void run(const Workspace& work, const Matrix& fused, const Packing&, const Matrix& out) const override {
-        if (fused.rows == 0) return;
-        if (layers_.size() == 1) {
-            work.backend.linear(product(fused, layers_[0], out));
-            return;
-        }
+    void run(const Workspace& work, const FusedTokens& fused, const Packing&, const Matrix& out) const override {
+        const Matrix& x = fused.tokens;
+        if (x.rows == 0) return;
+        if (layers_.size() == 1) return fused.multiply(work.backend, product(x, layers_[0], out));
         const ArenaScope scope(work.arena);
-        const Matrix hidden = work.matrix(fused.rows, layers_[0].outputs());
-        work.backend.linear(product(fused, layers_[0], hidden, {}, activation_));
+        const Matrix hidden = work.matrix(x.rows, layers_[0].outputs());
+        fused.multiply(work.backend, product(x, layers_[0], hidden, {}, activation_));
         work.backend.linear(product(hidden, layers_[1], out));
     }
 

@@ -5,6 +5,7 @@
 
 #include "models/config.h"
 #include "models/layers.h"
+#include "models/mixer.h"
 #include "models/packing.h"
 
 namespace lrengine {
@@ -18,8 +19,9 @@ public:
 
     // Rows that a source of `length` tokens becomes.
     virtual std::int64_t output_length(std::int64_t length) const = 0;
-    // fused [M, D], packed as `sources`, to out [sum of output lengths, E], packed likewise.
-    virtual void run(const Workspace& work, const Matrix& fused, const Packing& sources, const Matrix& out) const = 0;
+    // Fused tokens [M, D], packed as `sources`, to out [sum of output lengths, E], packed likewise.
+    virtual void run(const Workspace& work, const FusedTokens& fused, const Packing& sources,
+                     const Matrix& out) const = 0;
 };
 
 // Tensors "mapper.*". width D of the encoder to llm_width E.

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <utility>
 
 #include "core/error.h"
 #include "models/host_copy.h"
@@ -12,6 +13,9 @@ namespace {
 
 // A logit whose weight is 0 in float32, and which no arithmetic turns into a NaN.
 constexpr float kNever = -1e30f;
+
+// States that the transformer form's attention reads at a time at least: see mixer.h.
+constexpr std::int64_t kFewestAttended = 4;
 
 // (base + factor * temperature) * layer_logits, computed in double and shifted so that the largest is 0: with the
 // published temperatures the logits are too large for float32 to hold their differences.
@@ -36,6 +40,20 @@ std::vector<float> global_logits(const MixerConfig& config, std::int64_t layers,
 }
 
 }  // namespace
+
+LayerMixArgs FusedTokens::mix() const {
+    return {states.data(), static_cast<std::int64_t>(states.size()), logits, tokens, {}, first};
+}
+
+Matrix FusedTokens::make(Backend& backend) const {
+    if (!states.empty()) backend.layer_mix(mix());
+    return tokens;
+}
+
+void FusedTokens::multiply(Backend& backend, const LinearArgs& product) const {
+    if (states.empty()) return backend.linear(product);
+    backend.mixed_linear({mix(), product});
+}
 
 Mixer::Mixer(const MixerConfig& config, const EncoderConfig& encoder, WeightLoader& loader, Backend& backend,
              WeightStorage& storage)
@@ -63,22 +81,21 @@ Mixer::Mixer(const MixerConfig& config, const EncoderConfig& encoder, WeightLoad
     constant_logits_ = {const_cast<float*>(stored.data), DType::kFloat32, 1, layers_, layers_};
 }
 
-std::int64_t Mixer::layers_at_once(const Workspace& work, std::int64_t rows) const {
+std::int64_t Mixer::states_in_cache(const Workspace& work, std::int64_t rows) const {
     const std::size_t state_bytes = static_cast<std::size_t>(rows * width_) * size_of(work.backend.residual_dtype());
-    const std::size_t fitting = work.backend.cache_bytes() / 2 / std::max<std::size_t>(state_bytes, 1);
-    return static_cast<std::int64_t>(std::clamp<std::size_t>(fitting, 1, static_cast<std::size_t>(layers_)));
+    return static_cast<std::int64_t>(work.backend.cache_bytes() / 2 / std::max<std::size_t>(state_bytes, 1));
 }
 
-Matrix Mixer::fuse(const Workspace& work, const Encoder& encoder, std::span<const TokenSpan> sources,
-                   const PackedRows& rows) const {
-    if (kind_ == MixerKind::kLast) return encoder.run(work, sources, rows).back();
-    const Matrix fused = work.residual(rows.rows(), width_);
-    if (kind_ == MixerKind::kGlobal) {
-        mix_globally(work, encoder, sources, rows, fused);
-    } else {
-        mix_per_token(work, encoder, sources, rows, fused, {});
+FusedTokens Mixer::fuse(const Workspace& work, const Encoder& encoder, std::span<const TokenSpan> sources,
+                        const PackedRows& rows) const {
+    switch (kind_) {
+        case MixerKind::kGlobal:
+            return mix_globally(work, encoder, sources, rows);
+        case MixerKind::kTransformer:
+            return mix_per_token(work, encoder, sources, rows);
+        default:
+            return {encoder.run(work, sources, rows).back()};
     }
-    return fused;
 }
 
 Matrix Mixer::layer_weights(const Workspace& work, const Encoder& encoder, std::span<const TokenSpan> sources,
@@ -86,31 +103,36 @@ Matrix Mixer::layer_weights(const Workspace& work, const Encoder& encoder, std::
     const Matrix weights = work.floats(rows.rows(), layers_);
     if (rows.rows() == 0) return weights;
     const ArenaScope scope(work.arena);
-    const Matrix fused = work.residual(rows.rows(), width_);
+    FusedTokens fused{work.residual(rows.rows(), width_)};
     if (kind_ == MixerKind::kTransformer) {
-        mix_per_token(work, encoder, sources, rows, fused, weights);
-        return weights;
+        fused = mix_per_token(work, encoder, sources, rows);
+    } else {
+        // The same for every token, whatever its states.
+        fused.states.assign(static_cast<std::size_t>(layers_), encoder.run(work, sources, rows).back());
+        fused.logits = constant_logits_;
     }
-    // The same for every token, whatever its states.
-    const std::vector<Matrix> states(static_cast<std::size_t>(layers_), encoder.run(work, sources, rows).back());
-    work.backend.layer_mix({states.data(), layers_, constant_logits_, fused, weights});
+    LayerMixArgs mix = fused.mix();
+    mix.weights = weights;
+    work.backend.layer_mix(mix);
     return weights;
 }
 
-void Mixer::mix_globally(const Workspace& work, const Encoder& encoder, std::span<const TokenSpan> sources,
-                         const PackedRows& rows, const Matrix& fused) const {
-    const ArenaScope scope(work.arena);
+FusedTokens Mixer::mix_globally(const Workspace& work, const Encoder& encoder, std::span<const TokenSpan> sources,
+                                const PackedRows& rows) const {
+    FusedTokens fused{.tokens = work.residual(rows.rows(), width_), .logits = constant_logits_};
     const auto mix = [&](std::int64_t first, std::span<const Matrix> states) {
-        const auto count = static_cast<std::int64_t>(states.size());
-        work.backend.layer_mix({states.data(), count, constant_logits_, fused, {}, first});
+        fused.first = first;
+        fused.states.assign(states.begin(), states.end());
+        const bool last = first + static_cast<std::int64_t>(states.size()) == layers_;
+        if (!last) work.backend.layer_mix(fused.mix());
     };
-    const std::int64_t at_once = layers_at_once(work, rows.rows());
+    const std::int64_t at_once = std::clamp<std::int64_t>(states_in_cache(work, rows.rows()), 1, layers_);
     encoder.run(work, sources, rows, {.kept = at_once, .at_once = at_once, .read = mix});
+    return fused;
 }
 
-void Mixer::mix_per_token(const Workspace& work, const Encoder& encoder, std::span<const TokenSpan> sources,
-                          const PackedRows& rows, const Matrix& fused, const Matrix& weights) const {
-    const ArenaScope scope(work.arena);
+FusedTokens Mixer::mix_per_token(const Workspace& work, const Encoder& encoder, std::span<const TokenSpan> sources,
+                                 const PackedRows& rows) const {
     const Matrix z = work.residual(rows.rows(), width_), running = work.floats(rows.rows(), 2);
     const auto attend = [&](std::int64_t first, std::span<const Matrix> states) {
         work.backend.mixer_attention({.states = states.data(),
@@ -123,11 +145,13 @@ void Mixer::mix_per_token(const Workspace& work, const Encoder& encoder, std::sp
                                       .first = first,
                                       .running = running});
     };
-    const std::int64_t at_once = layers_at_once(work, rows.rows());
-    const std::vector<Matrix> states =
+    const std::int64_t fitting = states_in_cache(work, rows.rows());
+    const std::int64_t at_once = fitting < kFewestAttended ? layers_ : std::min(fitting, layers_);
+    std::vector<Matrix> states =
         encoder.run(work, sources, rows, {.kept = layers_, .at_once = at_once, .read = attend});
-    if (rows.rows() == 0) return;
-    work.backend.layer_mix({states.data(), layers_, token_logits(work, z), fused, weights});
+    if (rows.rows() == 0) return {work.residual(0, width_)};
+    const Matrix logits = token_logits(work, z);
+    return {z, std::move(states), logits};  // nobody reads z any more: the tokens go to its place
 }
 
 // x = LN1(c + Wo (Wv z + bv) + bo); x = LN2(x + W2 relu(W1 x + b1) + b2); logits = W x + b.

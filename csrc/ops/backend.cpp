@@ -34,6 +34,11 @@ void Backend::gated_linear(const GatedLinearArgs& args) {
     gated({.gate = args.gate.out, .up = args.up.out, .out = args.out, .activation = args.activation});
 }
 
+void Backend::mixed_linear(const MixedLinearArgs& args) {
+    layer_mix(args.mix);
+    linear(args.product);
+}
+
 void Backend::project_top_k(const ProjectTopKArgs&) {
     fail(ErrorCode::kInternal, device() + ": project_top_k is not there; linear() and top_k() are");
 }

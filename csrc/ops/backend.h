@@ -78,6 +78,7 @@ public:
     virtual void normed_linear(const NormedLinearArgs& args);
     virtual void project_heads(const ProjectHeadsArgs& args);
     virtual void gated_linear(const GatedLinearArgs& args);
+    virtual void mixed_linear(const MixedLinearArgs& args);
 
     // Runs `ops`, which with the same key always makes the same calls with the same arguments; only what is in memory
     // differs. A device may remember the calls and repeat them as one. Nothing in `ops` waits for the device.

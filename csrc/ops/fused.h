@@ -6,6 +6,7 @@
 #include <span>
 
 #include "ops/elementwise.h"
+#include "ops/layer_mix.h"
 #include "ops/linear.h"
 #include "ops/norm.h"
 #include "ops/rope.h"
@@ -39,6 +40,12 @@ struct GatedLinearArgs {
     LinearArgs gate, up;
     Activation activation = Activation::kSilu;
     Matrix out;
+};
+
+// layer_mix(mix), then linear({product}), whose x is mix.fused; that may be left unwritten.
+struct MixedLinearArgs {
+    LayerMixArgs mix;
+    LinearArgs product;
 };
 
 }  // namespace lrengine

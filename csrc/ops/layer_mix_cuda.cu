@@ -29,28 +29,6 @@ struct LayerMixJob {
     bool global;
 };
 
-// Lane i holds the weights of layers i and i + 32.
-struct LaneWeights {
-    float first, second;
-
-    __device__ __forceinline__ float of(int layer) const {
-        return __shfl_sync(kAllLanes, layer < kWarp ? first : second, layer % kWarp);
-    }
-};
-
-__device__ __forceinline__ LaneWeights softmax_over_lanes(const MatrixView& logits, std::int64_t row, int layers) {
-    const int lane = static_cast<int>(threadIdx.x);
-    const float first = lane < layers ? load(logits, row, lane) : -INFINITY;
-    const float second = lane + kWarp < layers ? load(logits, row, lane + kWarp) : -INFINITY;
-    const float largest = warp_max(fmaxf(first, second));
-    LaneWeights weights{lane < layers ? expf(first - largest) : 0.0f,
-                        lane + kWarp < layers ? expf(second - largest) : 0.0f};
-    const float factor = 1.0f / warp_sum(weights.first + weights.second);
-    weights.first *= factor;
-    weights.second *= factor;
-    return weights;
-}
-
 template <Elements kElements>
 __global__ void __launch_bounds__(kWarp* kTokensPerBlock) layer_mix_kernel(__grid_constant__ const LayerMixJob job) {
     wait_for_previous_kernels();
@@ -94,14 +72,7 @@ __global__ void __launch_bounds__(kWarp* kTokensPerBlock) layer_mix_kernel(__gri
 
 void CudaBackend::layer_mix(const LayerMixArgs& args) {
     const std::int64_t layers = args.layers, rows = args.fused.rows, columns = args.fused.cols;
-    const std::int64_t all = args.logits.cols;
-    check_states(args.states, layers, args.fused);
-    const bool global = args.logits.rows == 1 && rows != 1;
-    expect(has_shape(args.logits, global ? 1 : rows, all) && args.first >= 0 && args.first + layers <= all,
-           "layer_mix: logits are neither [M, L] nor [1, L]");
-    expect(!args.weights || has_shape(args.weights, rows, all), "layer_mix: weights are not [M, L]");
-    expect(layers == all || args.fused.dtype == DType::kFloat32, "layer_mix: a part's sum is not float32");
-    expect_supported(all <= kMaxLayers, "layer_mix: more than 64 layers");
+    const bool global = check_layer_mix(args);
     const LayerMixJob job{layer_states_of(args.states, layers),
                           view_of(args.logits),
                           view_of(args.weights),
@@ -110,7 +81,7 @@ void CudaBackend::layer_mix(const LayerMixArgs& args) {
                           static_cast<int>(columns),
                           static_cast<int>(layers),
                           static_cast<int>(args.first),
-                          static_cast<int>(all),
+                          static_cast<int>(args.logits.cols),
                           global};
     const auto tiles = static_cast<unsigned>(divide_up(columns, kWarp * kPack));
     const auto groups = static_cast<unsigned>(std::min(divide_up(rows, kTokensPerBlock), kMaxGridRows));

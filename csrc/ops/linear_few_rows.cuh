@@ -162,7 +162,9 @@ struct Totals {
 // A sink that makes x itself: stage<type, rows>(product, first column, columns, staged, shared memory for partial
 // sums).
 template <typename Sink>
-concept MakesInput = requires { Sink::kMakesInput; };
+concept MakesInput = requires(const Sink sink, const Product& product, float* shared) {
+    sink.template stage<DType::kFloat32, 1>(product, 0, 0, shared, shared);
+};
 
 // Tiles begin, begin + stride, ... below end.
 struct TileRange {
@@ -271,30 +273,28 @@ private:
         if constexpr (MakesInput<Sink>) {
             sink_.template stage<kType, kRows>(product, begin * kChunk, length, staged_, partial_);
             __syncthreads();
-            return begin;
+        } else {
+            stage_input(product, begin * kChunk, length);
         }
+        return begin;
+    }
+
+    __device__ __forceinline__ void stage_input(const Product& product, int begin, int length) {
         const PackedView& x = fuses_norm() ? list_.norm.x : product.x;
-        stage<kType, kRows>(x, product.rows, product.cols, begin * kChunk, length, staged_);
+        stage<kType, kRows>(x, product.rows, product.cols, begin, length, staged_);
         __syncthreads();
-        if (product.more_x != 0) {
-            stage_more(product, begin * kChunk, length);
+        if (kRows > 1 && product.more_x != 0) {
+            int row = product.rows;
+            for (int item = product.more_x; item != 0; item = list_.items[item].more) {
+                const Product& more = list_.items[item];
+                stage<kType, kRows>(more.x, more.rows, more.cols, begin, length, staged_ + row * length, more.rows);
+                row += more.rows;
+            }
             __syncthreads();
         }
         if (fuses_norm()) {
             normalize<kType>(list_.norm, product.rows, product.cols, length, staged_, partial_);
             __syncthreads();
-        }
-        return begin;
-    }
-
-    // The x that follow the first one.
-    __device__ void stage_more(const Product& product, int begin, int length) {
-        int item = product.more_x, row = product.rows;
-        while (item != 0) {
-            const Product& more = list_.items[item];
-            stage<kType, kRows>(more.x, more.rows, more.cols, begin, length, staged_ + row * length, more.rows);
-            row += more.rows;
-            item = more.more;
         }
     }
 
