@@ -24,6 +24,7 @@ public:
         std::optional<std::int32_t> id;
     };
 
+    AddedTokens() = default;  // none
     // Ids are given as `tokenizers` gives them: the vocabulary's where it has the content, else the next free one.
     // `normalizer` may be null.
     AddedTokens(const JsonValue& list, const Vocabulary& vocabulary, const Normalizer* normalizer);

@@ -29,8 +29,10 @@ JsonTokenizer::JsonTokenizer(const JsonValue& description, const std::string& fi
           part_of(description, "normalizer", [&](const JsonValue& part) { return read_normalizer(part, file); })),
       pre_tokenizer_(part_of(description, "pre_tokenizer", read_pre_tokenizer)),
       model_(read_model(description.at("model"))),
-      added_(description.at("added_tokens"), model_->vocabulary(), normalizer_.get()),
       decoder_(part_of(description, "decoder", read_decoder)) {
+    if (const auto list = description.find("added_tokens")) {
+        added_ = AddedTokens(*list, model_->vocabulary(), normalizer_.get());
+    }
     if (const auto part = description.find("post_processor")) post_processor_ = PostProcessor(*part);
 }
 

@@ -68,6 +68,17 @@ TEST(a_cut_file_is_refused_wherever_it_is_cut) {
     }
 }
 
+TEST(a_flipped_bit_anywhere_is_an_error_or_does_not_matter) {
+    for (const json& file : {unigram(), bpe()}) {
+        const std::string text = file.dump();
+        for (std::size_t i = 0; i < text.size(); ++i) {
+            std::string changed = text;
+            changed[i] = static_cast<char>(changed[i] ^ (1 << (i * 5 % 8)));
+            load_and_use(changed);
+        }
+    }
+}
+
 TEST(a_value_of_another_type_anywhere_is_an_error_or_does_not_matter) {
     const std::vector<json> others = {nullptr, true, -1, 1e300, UINT64_MAX, "", "x", json::object(), json::array({1})};
     for (const json& file : {unigram(), bpe()}) {

@@ -1,4 +1,6 @@
 // The patterns of tokenizer files: what matches where; what is refused; and that none can hang.
+#include <random>
+
 #include "core/error.h"
 #include "harness.h"
 #include "text/regex.h"
@@ -93,4 +95,22 @@ TEST(no_pattern_can_hang) {
     // What real patterns do with long runs is linear.
     const std::string blanks(1'000'000, ' ');
     CHECK_EQUAL(Regex("\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+").find_all(blanks + "x").size(), std::size_t{2});
+}
+
+TEST(patterns_of_random_signs_match_or_are_refused) {
+    const std::string signs = "ab\\[](){}|?*+^-,:!=<>12pLsSuxi.$& \n";
+    std::mt19937 random(7);
+    int read = 0;
+    for (int i = 0; i < 30'000; ++i) {
+        std::string pattern;
+        for (std::size_t length = random() % 12 + 1; length > 0; --length) pattern += signs[random() % signs.size()];
+        try {
+            const Regex regex(pattern);
+            ++read;
+            for (const auto& [begin, end] : regex.find_all("ab1 L\n-é(]a")) CHECK(begin < end);
+        } catch (const Error& error) {
+            CHECK(error.code() != ErrorCode::kInternal);
+        }
+    }
+    CHECK(read > 1000);
 }

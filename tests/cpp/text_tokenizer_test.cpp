@@ -101,6 +101,16 @@ TEST(added_tokens_strip_and_keep_to_words) {
     CHECK_EQUAL(tokenizer->size(), 7);
 }
 
+TEST(a_file_may_leave_out_every_part_but_the_model) {
+    json file;
+    file["model"] = bpe()["model"];
+    const auto tokenizer = load(file);
+    CHECK_EQUAL(shown(tokenizer->encode("abĠab</s>", true)), "4 5 ");
+    CHECK_EQUAL(tokenizer->decode(Ids{4, 5}), "ab Ġab");
+    CHECK_EQUAL(tokenizer->size(), 6);
+    CHECK_ERROR(load(json::object()), ErrorCode::kModelFile, "model: found nothing");
+}
+
 TEST(target_text_is_what_comes_behind_the_prefix) {
     const auto tokenizer = load(bpe());
     const std::vector<std::string> stop = {"b a", "ba"};

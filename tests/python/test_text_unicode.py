@@ -12,6 +12,7 @@ from text_tokenizers import CHARSMAP
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 
 from lrengine import _engine
+from lrengine.errors import InvalidRequestError, UnsupportedModelError
 
 # Every assigned character and some of the planes without any.
 CODES = [*range(0xD800), *range(0xE000, 0x34000), *range(0x34000, 0xE0000, 0x333), *range(0xE0000, 0xE0200), 0x10FFFF]
@@ -106,6 +107,70 @@ def test_patterns_match_the_same_characters(pattern: str, tmp_path: Path) -> Non
     left = [text for text, ids in zip(CHARACTERS, own.encode_all(CHARACTERS, False), strict=True) if ids]
     kept = "".join(text for text, _ in split.pre_tokenize_str("".join(CHARACTERS)))
     assert set(left) ^ set(kept) == set()
+
+
+ATOMS = [
+    "a",
+    "b",
+    "A",
+    " ",
+    "é",
+    "中",
+    "1",
+    r"\n",
+    r"\s",
+    r"\S",
+    r"\p{L}",
+    r"\P{L}",
+    r"\p{N}",
+    r"\p{Lu}",
+    r"\d",
+    r"\w",
+    r"\W",
+]
+ATOMS += [".", "[a-c]", "[^a-c]", r"[\s\p{L}]", r"[^\s\p{L}\p{N}]", r"[^\S\n]", r"[ab\-1]", "'", r"\.", r"[^\r\n\P{L}]"]
+ATOMS += [r"[\x{4e00}-\x{9fff}]", "(?i:a)", "(?i:[sk])", "(?i:'s|'ll)"]
+COUNTS = ["", "", "", "?", "*", "+", "{1,2}", "{2}", "{2,}", "{,2}", "++", "?+", "*+"]
+
+
+def random_pattern(random_: random.Random, depth: int) -> str:
+    def item() -> str:
+        kind = random_.random() if depth else 1.0
+        if kind < 0.05:
+            return random_.choice(["(?!", "(?="]) + random_pattern(random_, depth - 1) + ")"
+        inner = f"(?:{random_pattern(random_, depth - 1)})" if kind < 0.25 else random_.choice(ATOMS)
+        return inner + random_.choice(COUNTS)
+
+    parts = ["".join(item() for _ in range(random_.randint(1, 3))) for _ in range(random_.choice([1, 1, 1, 2, 3]))]
+    return "|".join(parts)
+
+
+def test_random_patterns_match_alike(tmp_path: Path) -> None:
+    random_ = random.Random(6)
+    letters = "aabbccA  é中1\n\r'sSlL.x²\u0301\u3000kK\u212a\u017f-"
+    texts = ["".join(random_.choices(letters, k=random_.randint(1, 25))) for _ in range(30)]
+    description = json.loads(bytes_alone().to_str())
+    byte_level = description["pre_tokenizer"]
+    compared = 0
+    for _ in range(1000):
+        pattern = random_pattern(random_, 2)
+        split = {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Removed", "invert": False}
+        description["pre_tokenizer"] = {"type": "Sequence", "pretokenizers": [split, byte_level]}
+        (tmp_path / "tokenizer.json").write_text(json.dumps(description))
+        try:
+            own = _engine.Tokenizer.load(str(tmp_path))
+        except UnsupportedModelError:
+            continue
+        assert own is not None
+        package = pre_tokenizers.Split(Regex(pattern), "removed")
+        compared += 1
+        for text in texts:
+            expected = "".join(piece for piece, _ in package.pre_tokenize_str(text))
+            try:
+                assert own.decode(own.encode(text, False)) == expected, (pattern, text)
+            except InvalidRequestError as error:  # a pattern that takes a number of steps without bound
+                assert "steps" in str(error)
+    assert compared > 300
 
 
 def test_single_words_see_the_same_letters(tmp_path: Path) -> None:
