@@ -79,6 +79,15 @@ void Arena::reset_to(Mark mark) {
     used_ = mark.used;
 }
 
+void Arena::describe(std::vector<std::uint64_t>& words) const {
+    for (const Block& block : blocks_) {
+        words.push_back(reinterpret_cast<std::uintptr_t>(block.data));
+        words.push_back(block.size);
+    }
+    words.push_back(block_);
+    words.push_back(used_);
+}
+
 std::size_t Arena::reserved_bytes() const {
     std::size_t total = 0;
     for (const Block& block : blocks_) total += block.size;

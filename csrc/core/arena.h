@@ -39,6 +39,9 @@ public:
 
     std::size_t reserved_bytes() const;
 
+    // Appends what decides which memory the next requests get: equal words, equal addresses.
+    void describe(std::vector<std::uint64_t>& words) const;
+
 private:
     struct Block {
         void* data;

@@ -16,17 +16,14 @@ CudaBackend::CudaBackend(std::shared_ptr<Device> device, DType activations)
     : device_(std::move(device)), activations_(activations) {
     device_->use();
     queue_.overlap = device_->overlaps_launches();
-    const Device::Lane lane = device_->take_lane();
-    queue_.stream = lane.stream;
-    staging_ = lane.staging;
+    lane_ = device_->take_lane();
+    queue_.stream = lane_.stream;
 }
 
 CudaBackend::~CudaBackend() {
     cudaSetDevice(device_->index());
     const bool idle = cudaStreamSynchronize(queue_.stream) == cudaSuccess;
-    forget();
-    if (scratch_ != nullptr) device_->deallocate(scratch_, idle);
-    device_->give_back({queue_.stream, staging_}, idle);
+    device_->give_back(std::move(lane_), idle);
 }
 
 // Waits for the weights that are still being copied: the new stream has no order with this one.
@@ -66,7 +63,7 @@ void CudaBackend::copy_to_device(void* destination, const void* source, std::siz
         return;
     }
     if (staged_ + bytes > kStagingBytes) synchronize();
-    char* staging = staging_ + staged_;
+    char* staging = lane_.staging + staged_;
     staged_ += (bytes + 15) / 16 * 16;
     std::memcpy(staging, source, bytes);
     check(cudaMemcpyAsync(destination, staging, bytes, cudaMemcpyHostToDevice, queue_.stream), "copy to the device");
@@ -80,44 +77,75 @@ void CudaBackend::copy_to_host(void* destination, const void* source, std::size_
         synchronize();
         return;
     }
-    const char* staging = staging_ + staged_;
-    check(cudaMemcpyAsync(staging_ + staged_, source, bytes, cudaMemcpyDeviceToHost, queue_.stream),
+    const char* staging = lane_.staging + staged_;
+    check(cudaMemcpyAsync(lane_.staging + staged_, source, bytes, cudaMemcpyDeviceToHost, queue_.stream),
           "copy to the host");
     synchronize();
     std::memcpy(destination, staging, bytes);
 }
 
-void* CudaBackend::scratch(std::size_t bytes) {
-    if (bytes > scratch_bytes_) {
-        if (recording_) fail(ErrorCode::kInternal, "an op grew its scratch memory while it was being recorded");
-        if (scratch_ != nullptr) {
-            synchronize();
-            forget();  // recorded ops name the old memory
-            device_->deallocate(std::exchange(scratch_, nullptr), true);
-            scratch_bytes_ = 0;
-        }
-        scratch_ = device_->allocate(bytes);
-        scratch_bytes_ = bytes;
+// Kernels write to it over the bus: page-locked memory has one address for both sides, and what a kernel wrote is there
+// when an event after it is done. So results cost the stream no copy of its own between two steps.
+void* CudaBackend::mailbox(std::size_t bytes) {
+    device_->use();
+    if (bytes > lane_.mailbox_bytes) {
+        synchronize();  // steps may still write to the old one
+        Device::grow_mailbox(lane_, bytes);
     }
-    return scratch_;
+    return lane_.mailbox;
 }
 
-void CudaBackend::repeat(std::uint64_t key, const std::function<void()>& ops) {
+void CudaBackend::mark(std::int64_t index) {
     device_->use();
-    Repetition& repetition = repetitions_[key];
-    if (!repetition.met) {
+    check(cudaEventRecord(lane_.marks[static_cast<std::size_t>(index)], queue_.stream), "marking a step");
+}
+
+void CudaBackend::await(std::int64_t index) {
+    device_->use();
+    check(cudaEventSynchronize(lane_.marks[static_cast<std::size_t>(index)]), "waiting for a step");
+}
+
+void* CudaBackend::scratch(std::size_t bytes) {
+    if (bytes > lane_.scratch_bytes) {
+        if (recording_) fail(ErrorCode::kInternal, "an op grew its scratch memory while it was being recorded");
+        if (lane_.scratch != nullptr) {
+            synchronize();
+            forget();  // recorded ops name the old memory
+            lane_.scratch_bytes = 0;
+            device_->deallocate(std::exchange(lane_.scratch, nullptr), true);
+        }
+        lane_.scratch = device_->allocate(bytes);
+        lane_.scratch_bytes = bytes;
+    }
+    return lane_.scratch;
+}
+
+GraphCache::Signature CudaBackend::complete(std::span<const std::uint64_t> signature) const {
+    GraphCache::Signature complete(signature.begin(), signature.end());
+    complete.push_back(reinterpret_cast<std::uintptr_t>(lane_.scratch));
+    complete.push_back(lane_.scratch_bytes);
+    return complete;
+}
+
+// A step is run as it is the first time that a session meets it, recorded the second time, and replayed from then on; a
+// step that an earlier session recorded, in the same memory, at once.
+void CudaBackend::repeat(std::span<const std::uint64_t> signature, const std::function<void()>& ops) {
+    device_->use();
+    const GraphCache::Signature whole = complete(signature);
+    const GraphCache::Recording* recording = lane_.graphs->find(whole);
+    if (recording == nullptr && !met_.contains(whole)) {
         const std::int64_t before = queue_.launches;
-        ops();                  // may forget() what was recorded before
-        repetition.met = true;  // not before: had `ops` run out of memory, some would not be there
+        ops();
+        met_.insert(complete(signature));  // scratch memory may have grown
         device_->count_launches(queue_.launches - before);
         return;
     }
-    if (repetition.graph == nullptr) record(repetition, ops);
-    check(cudaGraphLaunch(repetition.graph, queue_.stream), "graph launch");
-    device_->count_launches(repetition.launches);
+    if (recording == nullptr) recording = &lane_.graphs->add(whole, record(ops));
+    check(cudaGraphLaunch(recording->graph, queue_.stream), "graph launch");
+    device_->count_launches(recording->launches);
 }
 
-void CudaBackend::record(Repetition& repetition, const std::function<void()>& ops) {
+GraphCache::Recording CudaBackend::record(const std::function<void()>& ops) {
     check(cudaStreamBeginCapture(queue_.stream, cudaStreamCaptureModeThreadLocal), "recording a step");
     recording_ = true;
     const std::int64_t before = queue_.launches;
@@ -132,18 +160,17 @@ void CudaBackend::record(Repetition& repetition, const std::function<void()>& op
         throw;
     }
     recording_ = false;
-    repetition.launches = queue_.launches - before;
+    GraphCache::Recording recording{nullptr, queue_.launches - before};
     check(cudaStreamEndCapture(queue_.stream, &graph), "recording a step");
-    const cudaError_t status = cudaGraphInstantiate(&repetition.graph, graph, 0);
+    const cudaError_t status = cudaGraphInstantiate(&recording.graph, graph, 0);
     cudaGraphDestroy(graph);
     check(status, "graph");
+    return recording;
 }
 
 void CudaBackend::forget() noexcept {
-    for (auto& [key, repetition] : repetitions_) {
-        if (repetition.graph != nullptr) cudaGraphExecDestroy(repetition.graph);
-        repetition = {};
-    }
+    lane_.graphs->clear();
+    met_.clear();
 }
 
 }  // namespace lrengine::cuda

@@ -1,8 +1,8 @@
 // The CUDA implementation of every op. One object is one stream: a session has its own; weights are shared.
 #pragma once
 
-#include <map>
 #include <memory>
+#include <set>
 
 #include "cuda/device.h"
 #include "cuda/launch.h"
@@ -27,7 +27,8 @@ public:
     void copy_to_host(void* destination, const void* source, std::size_t bytes) override;
     std::shared_ptr<Backend> fork() override;
     void expect_weights(DType dtype) override;
-    void repeat(std::uint64_t key, const std::function<void()>& ops) override;
+    using Backend::repeat;
+    void repeat(std::span<const std::uint64_t> signature, const std::function<void()>& ops) override;
     void forget() noexcept override;
     std::int64_t launches() const override { return device_->launches(); }
 
@@ -50,6 +51,15 @@ public:
     void project_top_k(const ProjectTopKArgs& args) override;
     void token_log_prob(const TokenLogProbArgs& args) override;
 
+    bool runs_ahead() const override { return true; }
+    void process_scores(const ProcessScoresArgs& args) override;
+    void sample_tokens(const SampleTokensArgs& args) override;
+    void take_tokens(const TakeTokensArgs& args) override;
+    void take_beams(const TakeBeamsArgs& args) override;
+    void* mailbox(std::size_t bytes) override;
+    void mark(std::int64_t index) override;
+    void await(std::int64_t index) override;
+
     void normed_linear(const NormedLinearArgs& args) override;
     void project_heads(const ProjectHeadsArgs& args) override;
     void gated_linear(const GatedLinearArgs& args) override;
@@ -62,26 +72,20 @@ private:
     // memory, which the stream's order makes safe. Grows outside of graph capture only.
     void* scratch(std::size_t bytes);
 
-    // What a key of repeat() has become: run once as it is, so that all memory is there; recorded the second time.
-    struct Repetition {
-        bool met = false;
-        cudaGraphExec_t graph = nullptr;
-        std::int64_t launches = 0;  // in the graph
-    };
-
-    void record(Repetition& repetition, const std::function<void()>& ops);
+    // The calls of `ops` as a graph.
+    GraphCache::Recording record(const std::function<void()>& ops);
+    // With what the calls depend on beside their arguments.
+    GraphCache::Signature complete(std::span<const std::uint64_t> signature) const;
     // Waits for everything that was asked for.
     void synchronize();
 
     std::shared_ptr<Device> device_;
     DType activations_;
     LaunchQueue queue_;
-    void* scratch_ = nullptr;
-    std::size_t scratch_bytes_ = 0;
-    char* staging_ = nullptr;  // page-locked host memory that small copies go through
-    std::size_t staged_ = 0;   // of it, in use by copies that may not be done
+    Device::Lane lane_;
+    std::size_t staged_ = 0;  // of it, in use by copies that may not be done
     bool recording_ = false;
-    std::map<std::uint64_t, Repetition> repetitions_;
+    std::set<GraphCache::Signature> met_;  // run by this session as they are, so that all memory is there
 };
 
 }  // namespace lrengine::cuda

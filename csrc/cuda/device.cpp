@@ -1,6 +1,7 @@
 #include "cuda/device.h"
 
 #include <algorithm>
+#include <bit>
 #include <cstdlib>
 #include <cstring>
 #include <limits>
@@ -45,6 +46,12 @@ int device_count() {
     return count;
 }
 
+void* page_locked(std::size_t bytes) {
+    void* memory = nullptr;
+    check(cudaMallocHost(&memory, bytes), "page-locked memory");
+    return memory;
+}
+
 }  // namespace
 
 Device::Device(int index) : index_(index) {
@@ -72,13 +79,16 @@ Device::Device(int index) : index_(index) {
     cache_ = static_cast<std::size_t>(attribute(cudaDevAttrL2CacheSize, index));
     const char* overlap = std::getenv("LRENGINE_CUDA_OVERLAP");
     overlap_wanted_ = overlap == nullptr || std::strcmp(overlap, "0") != 0;
+    std::size_t free = 0, total = 0;
+    check(cudaMemGetInfo(&free, &total), "device memory");
+    most_spare_bytes_ = total / 8;
     matmul_ = load_matmul_library();
 }
 
 Device::~Device() {
     cudaSetDevice(index_);
     drop_spare_memory();
-    for (const Lane& lane : spare_lanes_) destroy(lane);
+    for (Lane& lane : spare_lanes_) destroy(lane);
 }
 
 std::string Device::name() const { return "cuda:" + std::to_string(index_); }
@@ -94,18 +104,18 @@ void* Device::allocate(std::size_t bytes) {
     const std::size_t step = bytes < kLargeBlock ? std::size_t{4096} : kLargeBlock;
     const std::size_t size = (std::max<std::size_t>(bytes, 1) + step - 1) / step * step;
     const std::lock_guard lock(mutex_);
-    if (const auto spare = spare_.find(size); spare != spare_.end()) {
-        void* memory = spare->second;
+    if (const auto spare = spare_.lower_bound({size, nullptr}); spare != spare_.end() && spare->first.first == size) {
+        void* memory = spare->first.second;
         sizes_[memory] = size;
         spare_.erase(spare);
+        spare_bytes_ -= size;
         return memory;
     }
     void* memory = nullptr;
     cudaError_t status = cudaMalloc(&memory, size);
-    if (status == cudaErrorMemoryAllocation && !spare_.empty()) {
+    if (status == cudaErrorMemoryAllocation) {
         cudaGetLastError();
-        drop_spare_memory();
-        status = cudaMalloc(&memory, size);
+        if (drop_spare_memory()) status = cudaMalloc(&memory, size);
     }
     if (status != cudaSuccess) fail_with(status, "device memory, " + std::to_string(size) + " bytes more");
     try {
@@ -125,7 +135,10 @@ void Device::deallocate(void* memory, bool keep) noexcept {
     sizes_.erase(found);
     if (keep) {
         try {
-            spare_.emplace(size, memory);
+            spare_.emplace(std::pair(size, memory), spare_count_++);
+            spare_bytes_ += size;
+            const auto came_before = [](const auto& a, const auto& b) { return a.second < b.second; };
+            while (spare_bytes_ > most_spare_bytes_) drop_spare(std::ranges::min_element(spare_, came_before));
             return;
         } catch (...) {
         }
@@ -137,42 +150,82 @@ Device::Lane Device::take_lane() {
     {
         const std::lock_guard lock(mutex_);
         if (!spare_lanes_.empty()) {
-            const Lane lane = spare_lanes_.back();
+            Lane lane = std::move(spare_lanes_.back());
             spare_lanes_.pop_back();
             return lane;
         }
     }
     Lane lane;
-    check(cudaStreamCreateWithFlags(&lane.stream, cudaStreamNonBlocking), "stream");
-    void* staging = nullptr;
-    if (const cudaError_t status = cudaMallocHost(&staging, kStagingBytes); status != cudaSuccess) {
+    try {
+        check(cudaStreamCreateWithFlags(&lane.stream, cudaStreamNonBlocking), "stream");
+        for (cudaEvent_t& mark : lane.marks) check(cudaEventCreateWithFlags(&mark, cudaEventDisableTiming), "event");
+        lane.staging = static_cast<char*>(page_locked(kStagingBytes));
+        lane.graphs = std::make_unique<GraphCache>();
+    } catch (...) {
         destroy(lane);
-        fail_with(status, "page-locked memory");
+        throw;
     }
-    lane.staging = static_cast<char*>(staging);
     return lane;
 }
 
-void Device::give_back(Lane lane, bool keep) noexcept {
+// By powers of two: page-locking stops the device.
+void Device::grow_mailbox(Lane& lane, std::size_t bytes) {
+    constexpr std::size_t kLeast = std::size_t{16} << 10;
+    const std::size_t size = std::bit_ceil(std::max(bytes, kLeast));
+    void* larger = page_locked(size);
+    if (lane.mailbox != nullptr) cudaFreeHost(lane.mailbox);
+    lane.mailbox = larger;
+    lane.mailbox_bytes = size;
+}
+
+void Device::give_back(Lane&& lane, bool keep) noexcept {
+    const std::lock_guard lock(mutex_);
     if (keep) {
         try {
-            const std::lock_guard lock(mutex_);
-            spare_lanes_.push_back(lane);
+            spare_lanes_.reserve(spare_lanes_.size() + 1);
+            spare_lanes_.push_back(std::move(lane));
             return;
         } catch (...) {
         }
     }
+    drop_scratch(lane);
     destroy(lane);
 }
 
-void Device::destroy(Lane lane) noexcept {
+// Of a lane whose scratch memory, if it has some, goes with the device's or has gone.
+void Device::destroy(Lane& lane) noexcept {
+    lane.graphs.reset();
+    for (cudaEvent_t mark : lane.marks) {
+        if (mark != nullptr) cudaEventDestroy(mark);
+    }
+    if (lane.mailbox != nullptr) cudaFreeHost(lane.mailbox);
     if (lane.staging != nullptr) cudaFreeHost(lane.staging);
-    cudaStreamDestroy(lane.stream);
+    if (lane.stream != nullptr) cudaStreamDestroy(lane.stream);
 }
 
-void Device::drop_spare_memory() noexcept {
-    for (const auto& [size, memory] : spare_) cudaFree(memory);
-    spare_.clear();
+void Device::drop_scratch(Lane& lane) noexcept {
+    lane.graphs->clear();  // they name it
+    if (lane.scratch == nullptr) return;
+    sizes_.erase(lane.scratch);
+    cudaFree(std::exchange(lane.scratch, nullptr));
+    lane.scratch_bytes = 0;
+}
+
+void Device::drop_spare(Spare::iterator spare) noexcept {
+    cudaFree(spare->first.second);
+    spare_bytes_ -= spare->first.first;
+    spare_.erase(spare);
+}
+
+// And the scratch memory of lanes that nobody uses.
+bool Device::drop_spare_memory() noexcept {
+    bool dropped = !spare_.empty();
+    while (!spare_.empty()) drop_spare(spare_.begin());
+    for (Lane& lane : spare_lanes_) {
+        dropped = dropped || lane.scratch != nullptr;
+        drop_scratch(lane);
+    }
+    return dropped;
 }
 
 }  // namespace lrengine::cuda

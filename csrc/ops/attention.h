@@ -43,6 +43,7 @@ struct CachedAttentionArgs {
     std::int64_t kv_heads = 0;
     std::int64_t head_dim = 0;
     float scale = 1.0f;
+    std::int64_t longest = 0;  // no length is more, which a device may shape its work by; 0: not known
 };
 
 }  // namespace lrengine

@@ -43,7 +43,23 @@ void Backend::project_top_k(const ProjectTopKArgs&) {
     fail(ErrorCode::kInternal, device() + ": project_top_k is not there; linear() and top_k() are");
 }
 
-void Backend::repeat(std::uint64_t, const std::function<void()>& ops) { ops(); }
+namespace {
+
+[[noreturn]] void stays_behind(const Backend& backend) {
+    fail(ErrorCode::kInternal, backend.device() + ": steps do not run ahead of the host");
+}
+
+}  // namespace
+
+void Backend::process_scores(const ProcessScoresArgs&) { stays_behind(*this); }
+void Backend::sample_tokens(const SampleTokensArgs&) { stays_behind(*this); }
+void Backend::take_tokens(const TakeTokensArgs&) { stays_behind(*this); }
+void Backend::take_beams(const TakeBeamsArgs&) { stays_behind(*this); }
+void* Backend::mailbox(std::size_t) { stays_behind(*this); }
+void Backend::mark(std::int64_t) { stays_behind(*this); }
+void Backend::await(std::int64_t) { stays_behind(*this); }
+
+void Backend::repeat(std::span<const std::uint64_t>, const std::function<void()>& ops) { ops(); }
 
 std::shared_ptr<Backend> session_backend(const std::shared_ptr<Backend>& backend) {
     std::shared_ptr<Backend> fork = backend->fork();

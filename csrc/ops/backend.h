@@ -18,7 +18,10 @@
 #include "ops/linear.h"
 #include "ops/norm.h"
 #include "ops/rope.h"
+#include "ops/sample_tokens.h"
 #include "ops/select.h"
+#include "ops/take_beams.h"
+#include "ops/take_tokens.h"
 
 namespace lrengine {
 
@@ -80,11 +83,29 @@ public:
     virtual void gated_linear(const GatedLinearArgs& args);
     virtual void mixed_linear(const MixedLinearArgs& args);
 
-    // Runs `ops`, which with the same key always makes the same calls with the same arguments; only what is in memory
-    // differs. A device may remember the calls and repeat them as one. Nothing in `ops` waits for the device.
-    virtual void repeat(std::uint64_t key, const std::function<void()>& ops);
+    // Runs `ops`, which with the same signature always makes the same calls with the same arguments, in this session
+    // and in any other of this process; only what is in memory differs. A device may remember the calls and repeat them
+    // as one. Nothing in `ops` waits for the device.
+    virtual void repeat(std::span<const std::uint64_t> signature, const std::function<void()>& ops);
+    void repeat(std::uint64_t signature, const std::function<void()>& ops) { repeat(std::span(&signature, 1), ops); }
     // The backend forgets what it remembers, before memory that was used goes back.
     virtual void forget() {}
+
+    // Whether decode steps can follow each other without the host, which needs what comes next; elsewhere it is not
+    // there.
+    virtual bool runs_ahead() const { return false; }
+    virtual void process_scores(const ProcessScoresArgs& args);
+    virtual void sample_tokens(const SampleTokensArgs& args);
+    virtual void take_tokens(const TakeTokensArgs& args);
+    virtual void take_beams(const TakeBeamsArgs& args);
+    // Host memory of this session that ops write to, at least `bytes`; the next call may give the same, or take it
+    // back.
+    virtual void* mailbox(std::size_t bytes);
+    // Names a point in the order of the calls, 0 <= index < kStepRing; await() returns when what was asked for before
+    // the last mark(index) is done, and what it wrote to the mailbox can be read.
+    virtual void mark(std::int64_t index);
+    virtual void await(std::int64_t index);
+
     // Kernels that repeat() has started on this device so far; 0 where there are none.
     virtual std::int64_t launches() const { return 0; }
 };

@@ -8,8 +8,8 @@
 // A block is a row, a key head and a share of the keys; the queries of the head's group are in registers. A key's 2^n
 // lanes take eight columns each, for the key and then for its value, with a running softmax of their own: nothing is
 // exchanged before the end, when lanes, warps and, with several shares, blocks (combine_kernel) are merged.
-// Lengths are read on the device: a captured launch stays right when they grow. Its shape comes from the capacity, or
-// from the rows of k where there is none.
+// Lengths are read on the device: a captured launch stays right when they grow. Its shape comes from the caller's bound
+// for them (a bucket of the present length), else from the capacity, or from the rows of k where there is none.
 //
 // Beams of one source read the same cross K/V: from L2 after the first of them, since their blocks are neighbours. A
 // block of several rows would read it once: for 4 beams and 64 source tokens, 192 KiB instead of 768 KiB of L2 traffic
@@ -64,6 +64,12 @@ struct Partition {
     int shares;
 };
 
+// Most keys that a row may have.
+std::int64_t bound_of(const CachedAttentionArgs& args) {
+    if (args.longest > 0) return args.longest;
+    return args.capacity > 0 ? args.capacity : args.k.rows;
+}
+
 Partition partition_of(const CachedAttentionArgs& args, Elements elements, int processors) {
     Partition partition{1, 1, 1, 1, 1};
     while (partition.lanes_per_key * kPack < args.head_dim) partition.lanes_per_key *= 2;
@@ -71,7 +77,7 @@ Partition partition_of(const CachedAttentionArgs& args, Elements elements, int p
     while (partition.group < group && partition.group < kMaxGroup) partition.group *= 2;
     partition.group_blocks = static_cast<int>(divide_up(group, partition.group));
 
-    const std::int64_t bound = args.capacity > 0 ? args.capacity : args.k.rows;
+    const std::int64_t bound = bound_of(args);
     int keys_in_flight = 0;
     with_elements(elements, [&](auto e) { keys_in_flight = kKeysInFlight<e.value>; });
     const std::int64_t keys_per_warp = kWarp / partition.lanes_per_key * keys_in_flight;

@@ -11,6 +11,8 @@ constexpr int kMaxListed = kWarp;  // the longest list: a candidate a lane
 
 __device__ __forceinline__ float minus_infinity() { return __int_as_float(static_cast<int>(0xff800000u)); }
 
+__device__ __forceinline__ bool is_finite(float value) { return fabsf(value) < -minus_infinity(); }
+
 struct Candidate {
     float value;
     int id;

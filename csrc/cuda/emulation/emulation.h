@@ -107,7 +107,7 @@ struct KernelCounters {
     std::uint64_t launches = 0, bytes_read = 0, bytes_written = 0;
 };
 struct Counters {
-    std::uint64_t kernel_launches = 0, graph_launches = 0, allocations = 0;
+    std::uint64_t kernel_launches = 0, graph_launches = 0, graphs_made = 0, allocations = 0;
     std::uint64_t bytes_read = 0, bytes_written = 0;
     std::size_t allocations_alive = 0, bytes_alive = 0;
 };

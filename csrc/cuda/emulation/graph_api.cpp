@@ -81,6 +81,7 @@ cudaError_t cudaGraphInstantiate(cudaGraphExec_t* executable, cudaGraph_t graph,
     EMULATION_API_BEGIN;
     if (executable == nullptr || !is_handle(graph)) return remember(cudaErrorInvalidValue);
     *executable = keep(std::make_unique<CUgraphExec_st>(CUgraphExec_st{graph->nodes}));
+    runtime().counters.graphs_made++;
     return cudaSuccess;
 }
 
