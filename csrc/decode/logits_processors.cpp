@@ -26,6 +26,17 @@ bool LogitsProcessors::active() const {
     return repetition_penalty_ != 1.0 || ngram_size_ > 0 || min_new_tokens_ > 0 || !suppressed_.empty();
 }
 
+std::int64_t LogitsProcessors::most_banned() const {
+    return std::ssize(suppressed_) + (min_new_tokens_ > 0 ? std::ssize(end_tokens_) : 0);
+}
+
+bool LogitsProcessors::bans(std::int32_t token, std::int64_t generated) const {
+    const auto among = [token](const std::vector<std::int32_t>& ids) {
+        return std::find(ids.begin(), ids.end(), token) != ids.end();
+    };
+    return among(suppressed_) || (generated < min_new_tokens_ && among(end_tokens_));
+}
+
 void LogitsProcessors::apply(std::span<const std::int32_t> history, std::int64_t generated, std::span<float> scores) {
     if (repetition_penalty_ != 1.0) penalise_repetition(history, scores);
     if (ngram_size_ > 0) ban_ngrams(history, scores);

@@ -25,6 +25,18 @@ public:
     //   suppress_tokens: -inf
     void apply(std::span<const std::int32_t> history, std::int64_t generated, std::span<float> scores);
 
+    // Whether apply() does nothing but ban ids that do not depend on the history: then the likeliest token that is not
+    // banned is among the 1 + most_banned() likeliest.
+    bool only_bans() const { return repetition_penalty_ == 1.0 && ngram_size_ == 0; }
+    std::int64_t most_banned() const;
+    bool bans(std::int32_t token, std::int64_t generated) const;
+
+    double repetition_penalty() const { return repetition_penalty_; }
+    std::int64_t ngram_size() const { return ngram_size_; }
+    std::span<const std::int32_t> suppressed() const { return suppressed_; }
+    std::span<const std::int32_t> end_tokens() const { return end_tokens_; }
+    std::int64_t min_new_tokens() const { return min_new_tokens_; }
+
 private:
     void penalise_repetition(std::span<const std::int32_t> history, std::span<float> scores);
     void ban_ngrams(std::span<const std::int32_t> history, std::span<float> scores) const;

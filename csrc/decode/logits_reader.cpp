@@ -7,6 +7,12 @@
 
 namespace lrengine {
 
+bool chosen_from_lists(const LogitsProcessors& processors, std::int64_t wanted, std::int64_t vocab) {
+    constexpr std::int64_t kMostBanned = 64;  // more: a list of that many costs more than the row
+    const std::int64_t banned = processors.most_banned();
+    return processors.only_bans() && banned <= kMostBanned && wanted + banned <= vocab;
+}
+
 LogitsReader::LogitsReader(DecodeState& state, std::int64_t rows, std::int64_t vocab, std::int64_t k, bool whole_rows)
     : state_(state),
       arena_(state.backend()),
@@ -16,12 +22,16 @@ LogitsReader::LogitsReader(DecodeState& state, std::int64_t rows, std::int64_t v
       device_(arena_.array<float>(rows * (1 + 2 * k_))),
       host_(static_cast<std::size_t>(rows * (1 + 2 * k_))),
       ids_(static_cast<std::size_t>(rows * k_)) {
-    float* values = device_ + rows;
-    state.select({.whole_rows = whole_rows,
-                  .k = k_,
-                  .values = {values, DType::kFloat32, rows, k_, k_},
-                  .ids = reinterpret_cast<std::int32_t*>(values + rows * k_),
-                  .log_sum_exp = device_});
+    state.select(selection(rows));
+}
+
+TopTokens LogitsReader::selection(std::int64_t rows) const {
+    float* values = device_ + rows_;
+    return {.whole_rows = whole_rows_,
+            .k = k_,
+            .values = {values, DType::kFloat32, rows, k_, k_},
+            .ids = reinterpret_cast<std::int32_t*>(values + rows_ * k_),
+            .log_sum_exp = device_};
 }
 
 void LogitsReader::read(std::int64_t count) {

@@ -6,16 +6,24 @@
 #include <vector>
 
 #include "core/arena.h"
+#include "decode/logits_processors.h"
 #include "models/generator.h"
 #include "ops/backend.h"
 
 namespace lrengine {
+
+// Whether the `wanted` best tokens under these processors can be read off a list of the likeliest ones, without whole
+// rows of logits.
+bool chosen_from_lists(const LogitsProcessors& processors, std::int64_t wanted, std::int64_t vocab);
 
 class LogitsReader {
 public:
     // Room for the `k` likeliest tokens, of `vocab`, of each of `rows` rows of `state`. whole_rows: row() will be
     // called.
     LogitsReader(DecodeState& state, std::int64_t rows, std::int64_t vocab, std::int64_t k, bool whole_rows);
+
+    // Where the state's steps put the candidates of `rows` rows.
+    TopTokens selection(std::int64_t rows) const;
 
     // Takes what the state's last call, of `count` rows, selected. Throws Error(kModelFile) when a row holds NaN or
     // +inf, which weights of a float32 model overflowing give.

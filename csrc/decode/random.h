@@ -25,6 +25,9 @@ public:
     // Uniform in (0, 1), 53 bits.
     double uniform(std::uint32_t step, std::uint32_t index) const;
 
+    std::uint64_t seed() const { return seed_; }
+    std::uint64_t stream() const { return stream_; }
+
 private:
     std::uint64_t seed_;
     std::uint64_t stream_;

@@ -81,19 +81,21 @@ void SequencePass::attend_source(const Workspace& work, std::size_t layer, const
                             .bias = {}});
 }
 
-void StepPass::prepare(const Workspace& work, const StepInput& input, std::int64_t capacity,
-                       std::span<const std::int32_t> source_begin) {
+StepRows StepPass::prepare(const Workspace& work, const StepInput& input, std::int64_t capacity,
+                           std::span<const std::int32_t> source_begin, std::int64_t generated) {
     check_step(input, capacity, cache_.keys(0).rows, source_begin);
     const std::size_t rows = input.tokens.size();
     const auto stride = static_cast<std::int32_t>(capacity);
     capacity_ = capacity;
     staging_.clear();
-    // Seven columns of M numbers, then the history: one copy to the device.
+    // Eight columns of M numbers, then the history: one copy to the device.
     staging_.insert(staging_.end(), input.tokens.begin(), input.tokens.end());
     staging_.insert(staging_.end(), input.lengths.begin(), input.lengths.end());
     for (std::size_t m = 0; m < rows; ++m) staging_.push_back(input.slots[m] * stride + input.lengths[m]);
     for (std::size_t m = 0; m < rows; ++m) staging_.push_back(input.slots[m] * stride);
     for (std::size_t m = 0; m < rows; ++m) staging_.push_back(input.lengths[m] + 1);
+    staging_.insert(staging_.end(), rows, static_cast<std::int32_t>(generated));
+    const std::size_t own_columns = staging_.size();
     if (!source_begin.empty()) {
         const auto begin = [&](std::size_t m) { return source_begin.begin() + input.sources[m]; };
         for (std::size_t m = 0; m < rows; ++m) staging_.push_back(begin(m)[0]);
@@ -102,15 +104,36 @@ void StepPass::prepare(const Workspace& work, const StepInput& input, std::int64
     const std::size_t columns = staging_.size();
     staging_.insert(staging_.end(), input.history.begin(), input.history.end());
 
-    const std::int32_t* column = work.upload(staging_);
-    history_ = input.history.empty() ? nullptr : column + columns;
-    tokens = column;
-    positions = column + rows;
-    cache_rows_ = column + 2 * rows;
+    std::int32_t* column = work.upload(staging_);
+    const StepRows uploaded{.rows = static_cast<std::int64_t>(rows),
+                            .capacity = capacity,
+                            .tokens = column,
+                            .positions = column + rows,
+                            .cache_rows = column + 2 * rows,
+                            .lengths = column + 4 * rows,
+                            .history = input.history.empty() ? nullptr : column + columns,
+                            .generated = column + 5 * rows};
+    tokens = uploaded.tokens;
+    positions = uploaded.positions;
+    history_ = uploaded.history;
+    cache_rows_ = uploaded.cache_rows;
+    lengths_ = uploaded.lengths;
     begin_ = column + 3 * rows;
-    lengths_ = column + 4 * rows;
-    source_begin_ = column + 5 * rows;
-    source_length_ = column + 6 * rows;
+    source_begin_ = column + own_columns;
+    source_length_ = source_begin_ + rows;
+    return uploaded;
+}
+
+void StepPass::describe(std::vector<std::uint64_t>& words) const {
+    for (const std::int32_t* column :
+         {tokens, positions, history_, cache_rows_, lengths_, begin_, source_begin_, source_length_}) {
+        words.push_back(reinterpret_cast<std::uintptr_t>(column));
+    }
+}
+
+void StepPass::set_longest(std::int64_t own, std::int64_t of_source) {
+    longest_ = own;
+    longest_source_ = of_source;
 }
 
 CacheTarget StepPass::cache_target(std::size_t layer) const {
@@ -130,7 +153,8 @@ void StepPass::attend_self(const Workspace& work, std::size_t layer, const Atten
                                    .heads = shape.heads,
                                    .kv_heads = shape.kv_heads,
                                    .head_dim = shape.head_dim,
-                                   .scale = shape.scale});
+                                   .scale = shape.scale,
+                                   .longest = longest_});
 }
 
 void StepPass::attend_source(const Workspace& work, std::size_t layer, const AttentionShape& shape, const Matrix& query,
@@ -144,7 +168,8 @@ void StepPass::attend_source(const Workspace& work, std::size_t layer, const Att
                                    .heads = shape.heads,
                                    .kv_heads = shape.kv_heads,
                                    .head_dim = shape.head_dim,
-                                   .scale = shape.scale});
+                                   .scale = shape.scale,
+                                   .longest = longest_source_});
 }
 
 }  // namespace lrengine

@@ -74,8 +74,14 @@ public:
 
     // Uploads what a step needs into the arena's current scope. source_begin [sources + 1]: row offsets of the sources
     // in the cross cache; empty without cross attention. Throws Error(kInternal) for rows outside the cache.
-    void prepare(const Workspace& work, const StepInput& input, std::int64_t capacity,
-                 std::span<const std::int32_t> source_begin);
+    // The result may be changed on the device, for a step that follows. Its `generated` is `generated` for every row.
+    StepRows prepare(const Workspace& work, const StepInput& input, std::int64_t capacity,
+                     std::span<const std::int32_t> source_begin, std::int64_t generated = 0);
+    // No row sees more keys of its own, or of its source.
+    void set_longest(std::int64_t own, std::int64_t of_source);
+
+    // Appends where the rows' inputs lie.
+    void describe(std::vector<std::uint64_t>& words) const;
 
     const std::int32_t* tokens = nullptr;  // [M]
 
@@ -88,7 +94,8 @@ public:
 private:
     const KvCache& cache_;
     const KvCache& cross_;
-    std::int64_t capacity_ = 0;                                      // positions of a slot
+    std::int64_t capacity_ = 0;  // positions of a slot
+    std::int64_t longest_ = 0, longest_source_ = 0;
     std::vector<std::int32_t> staging_;                              // host copy of everything uploaded
     const std::int32_t *cache_rows_ = nullptr, *lengths_ = nullptr;  // [M]: row written; keys seen, this one included
     const std::int32_t *begin_ = nullptr, *history_ = nullptr;       // [M]; [M, capacity] or null

@@ -20,13 +20,14 @@ public:
     GenerationState(const SequenceDecoder& decoder, std::shared_ptr<Backend> backend,
                     std::span<const GenerationSource> sources, std::int64_t rows_per_source,
                     std::int64_t max_new_tokens);
-    ~GenerationState() override { backend_->forget(); }
 
     void prefill() override;
     std::int64_t prefill_length(std::int64_t source) const override {
         return lengths_[static_cast<std::size_t>(source)];
     }
     void step(const StepInput& input) override;
+    StepRows start_ahead(const StepInput& input, std::int64_t generated) override;
+    void step_ahead(std::int64_t longest, const Take& take) override;
     std::int64_t capacity() const override { return capacity_; }
     void select(const TopTokens& out) override { selection_ = out; }
     Matrix logits() override;
@@ -47,12 +48,15 @@ private:
         Arena::Mark end;
     };
 
+    // Shapes a step of `rows` rows over what pass_ has, and gives a signature of everything that its calls depend on.
+    std::vector<std::uint64_t> plan_step(std::int64_t rows, std::int64_t longest);
     Workspace work() { return {*backend_, arena_}; }
     // Feeds some of the sources; their last rows' states go to `last`.
     void feed(SequenceRange range, const Matrix& last);
     // Writes what select() was told.
     void select_from(Rows& rows);
 
+    std::uint64_t identity_;  // of no other state of this process
     const SequenceDecoder& decoder_;
     std::shared_ptr<Backend> backend_;
     Arena arena_;
@@ -62,12 +66,15 @@ private:
         source_offsets_;  // of the packed sources in the cross cache; empty without cross attention
     std::int64_t rows_per_source_;
     std::int64_t capacity_;
+    std::int64_t longest_source_ = 0;
     KvCache cache_, cross_;
     Arena::Mark scratch_;
     StepPass pass_;
+    Arena::Mark step_begin_;  // after what start_ahead() uploaded
+    std::int64_t ahead_rows_ = 0;
     std::optional<TopTokens> selection_;
-    Rows rows_;                                  // of the last call
-    std::map<std::int64_t, Repeated> repeated_;  // by number of rows: what repeated steps write
+    Rows rows_;                                                // of the last call
+    std::map<std::vector<std::uint64_t>, Repeated> repeated_;  // by signature: what steps fed by the host write
 };
 
 }  // namespace lrengine

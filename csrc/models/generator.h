@@ -2,12 +2,15 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
 #include <vector>
 
 #include "core/arena.h"
+#include "core/error.h"
 #include "core/tensor.h"
+#include "ops/take_tokens.h"
 
 namespace lrengine {
 
@@ -56,6 +59,18 @@ public:
     virtual void step(const StepInput& input) = 0;
     virtual std::int64_t capacity() const = 0;
 
+    // Steps that take their inputs from the step before, where the backend runs ahead. start_ahead() puts `input`,
+    // whose rows have `generated` tokens each, into backend memory, where it stays until the next start_ahead(), step()
+    // or prefill(). step_ahead() feeds what is there, writes what select() was told, and ends with `take`, which makes
+    // the step's inputs the next one's; no row is then longer than `longest`. `take` asks for ops alone, always for the
+    // same with the same arguments as long as its signature is the same. None of this waits for the device.
+    struct Take {
+        std::function<void()> ops;
+        std::vector<std::uint64_t> signature;
+    };
+    virtual StepRows start_ahead(const StepInput& input, std::int64_t generated);
+    virtual void step_ahead(std::int64_t longest, const Take& take);
+
     // From now on every prefill() and step() also writes the likeliest next tokens of its rows to `out`; without whole
     // rows, logits are not kept where the device can do so.
     virtual void select(const TopTokens& out) = 0;
@@ -64,6 +79,13 @@ public:
     // Where the rows are computed.
     virtual Backend& backend() = 0;
 };
+
+inline StepRows DecodeState::start_ahead(const StepInput&, std::int64_t) {
+    fail(ErrorCode::kInternal, "this state does not run ahead");
+}
+inline void DecodeState::step_ahead(std::int64_t, const Take&) {
+    fail(ErrorCode::kInternal, "this state does not run ahead");
+}
 
 class Generator {
 public:

@@ -9,6 +9,15 @@ KvCache::KvCache(const Workspace& work, std::int64_t layers, std::int64_t rows, 
     }
 }
 
+void KvCache::describe(std::vector<std::uint64_t>& words) const {
+    for (const auto* matrices : {&keys_, &values_}) {
+        for (const Matrix& matrix : *matrices) {
+            words.push_back(reinterpret_cast<std::uintptr_t>(matrix.data));
+            words.push_back(static_cast<std::uint64_t>(matrix.rows));
+        }
+    }
+}
+
 KvCache KvCache::slice(std::int64_t first, std::int64_t count) const {
     KvCache part;
     for (std::size_t i = 0; i < keys_.size(); ++i) {

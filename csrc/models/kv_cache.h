@@ -19,6 +19,8 @@ public:
     const Matrix& keys(std::size_t layer) const { return keys_[layer]; }
     const Matrix& values(std::size_t layer) const { return values_[layer]; }
     std::size_t layers() const { return keys_.size(); }
+    // Appends where everything lies.
+    void describe(std::vector<std::uint64_t>& words) const;
 
     // Rows [first, first + count) of every layer.
     KvCache slice(std::int64_t first, std::int64_t count) const;

@@ -2,6 +2,8 @@
 #pragma once
 
 #include <algorithm>
+#include <atomic>
+#include <cstdint>
 #include <span>
 
 #include "models/decoder_pass.h"
@@ -41,7 +43,11 @@ struct DecoderTraits {
 // Immutable; one object serves many threads.
 class SequenceDecoder {
 public:
+    SequenceDecoder() : identity_(next_identity()) {}
     virtual ~SequenceDecoder() = default;
+
+    // Of no other decoder of this process, before or after.
+    std::uint64_t identity() const { return identity_; }
 
     virtual const EncoderConfig& source_encoder() const = 0;
     virtual const DecoderTraits& traits() const = 0;
@@ -67,6 +73,14 @@ public:
         work.backend.linear(product(projected.x, projected.output, out));
         return out;
     }
+
+private:
+    static std::uint64_t next_identity() {
+        static std::atomic<std::uint64_t> count = 0;
+        return ++count;
+    }
+
+    std::uint64_t identity_;
 };
 
 }  // namespace lrengine

@@ -36,7 +36,7 @@ Matrix Workspace::make(std::int64_t rows, std::int64_t cols, DType dtype) const 
     return result;
 }
 
-const std::int32_t* Workspace::upload(std::span<const std::int32_t> values) const {
+std::int32_t* Workspace::upload(std::span<const std::int32_t> values) const {
     auto* memory = arena.array<std::int32_t>(std::max<std::int64_t>(static_cast<std::int64_t>(values.size()), 1));
     if (!values.empty()) backend.copy_to_device(memory, values.data(), values.size_bytes());
     return memory;

@@ -24,7 +24,7 @@ public:
     Matrix floats(std::int64_t rows, std::int64_t cols) const { return make(rows, cols, DType::kFloat32); }
 
     // A copy of host integers in backend memory; lives as long as the arena's scope.
-    const std::int32_t* upload(std::span<const std::int32_t> values) const;
+    std::int32_t* upload(std::span<const std::int32_t> values) const;
 
     // The elements of `x` as float32 in host memory, row after row. Waits for the device.
     std::vector<float> download(const Matrix& x) const;
