@@ -27,7 +27,7 @@ namespace lrengine {
 
 // Raised with any change to Backend or to the arguments of an op: a backend in a library of its own must have been
 // built for the same number.
-inline constexpr int kBackendInterface = 2;
+inline constexpr int kBackendInterface = 3;
 
 // Integer inputs of ops (ids, positions, offsets, tables) lie in backend memory: put them there with copy_to_device().
 // Calls are asynchronous on devices that are; copy_to_host() waits for what it reads.

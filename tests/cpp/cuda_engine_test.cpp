@@ -45,20 +45,26 @@ Cost cost_of_step(const Engine& engine, Session& session) {
             after.kernel_launches - before.kernel_launches, engine.kernel_launches() - reported};
 }
 
+// The second token is asked for together with those that run ahead: one step as it is, and graphs of it. From then on a
+// step is a graph, until all have been asked for.
 void check_steps(const Engine& engine, const std::vector<Input>& sources, const GenerationOptions& options) {
+    constexpr std::uint64_t kAhead = kStepRing;
+    const std::uint64_t tokens = static_cast<std::uint64_t>(options.max_new_tokens);
     const auto session = engine.start(sources, options, {});
     session->step();
     const Cost first = cost_of_step(engine, *session);
-    CHECK_EQUAL(first.graphs, std::uint64_t{0});
+    CHECK_EQUAL(first.graphs, kAhead - 1);
+    CHECK_EQUAL(first.kernels % kAhead, std::uint64_t{0});
     CHECK_EQUAL(first.reported, static_cast<std::int64_t>(first.kernels));
-    for (int step = 3; step <= 10; ++step) {
+    for (std::uint64_t token = 3; token <= tokens; ++token) {
         REQUIRE(!session->done());
         const Cost cost = cost_of_step(engine, *session);
         CHECK_EQUAL(cost.allocations, std::uint64_t{0});
-        CHECK_EQUAL(cost.graphs, std::uint64_t{1});
-        CHECK_EQUAL(cost.kernels, first.kernels);
+        CHECK_EQUAL(cost.graphs, std::uint64_t{token + kAhead - 1 <= tokens ? 1u : 0u});
+        CHECK_EQUAL(cost.kernels, cost.graphs * first.kernels / kAhead);
         CHECK_EQUAL(cost.reported, static_cast<std::int64_t>(cost.kernels));
     }
+    CHECK(session->done());
 }
 
 // Ends source b when it has 2 + 3 b tokens, so that fewer and fewer rows run.
@@ -327,4 +333,18 @@ TEST(layers_are_mixed_some_at_a_time_where_the_cache_is_small) {
             for (std::size_t i = 0; i < found.size(); ++i) CHECK(std::abs(found[i] - expected[i]) < 2e-5f);
         }
     }
+}
+
+TEST(spare_memory_is_at_most_an_eighth_of_the_devices) {
+    const FreshDevice fresh;
+    emulation::set_device({.memory_bytes = std::size_t{64} << 20});
+    const std::shared_ptr<Backend> backend = open_cuda("cuda");
+    const std::size_t before = emulation::counters().bytes_alive;
+    for (std::size_t size = 1; size <= 6; ++size) backend->deallocate(backend->allocate(size << 20));
+    CHECK(emulation::counters().bytes_alive <= before + (std::size_t{8} << 20));
+    const std::size_t made = allocations();
+    backend->deallocate(backend->allocate(std::size_t{6} << 20));  // the last that came is still there
+    CHECK_EQUAL(allocations(), made);
+    backend->deallocate(backend->allocate(std::size_t{9} << 20));
+    CHECK(emulation::counters().bytes_alive <= before + (std::size_t{8} << 20));
 }

@@ -227,7 +227,8 @@ TEST(after_a_kernel_that_failed_every_request_says_that_the_device_is_lost) {
     }
 }
 
-// At each launch around the second step, which records, and the third, which replays what was recorded.
+// In steps that run ahead: each of these asks for one more graph, whose fault comes at once here, and on a GPU when its
+// step is waited for.
 TEST(a_kernel_that_fails_in_a_recorded_step_is_met_in_that_step) {
     const Directories directories;
     for (int step = 2; step <= 4; ++step) {
@@ -235,7 +236,7 @@ TEST(a_kernel_that_fails_in_a_recorded_step_is_met_in_that_step) {
             const FreshDevice fresh;
             emulation::set_fault_policy(emulation::FaultPolicy::kSticky);
             const auto engine = open(directories.swcm);
-            const auto session = engine->start(some_inputs(), greedy(6), {});
+            const auto session = engine->start(some_inputs(), processed(12), {});
             for (int i = 0; i < step; ++i) session->step();
             const std::uint64_t graphs = emulation::counters().graph_launches;
             emulation::fail_launch(n);
