@@ -38,6 +38,7 @@ void poison(Backend& backend, void* memory, std::size_t bytes) {
 Arena::Arena(Backend& backend) : backend_(backend) {}
 
 Arena::~Arena() {
+    backend_.memory_use().subtract(reserved_bytes());
     for (const Block& block : blocks_) backend_.deallocate(block.data);
 }
 
@@ -52,6 +53,7 @@ void* Arena::allocate(std::size_t bytes) {
         blocks_.reserve(blocks_.size() + 1);  // so that a block that was got cannot be lost
         const std::size_t size = block_size(wanted);
         blocks_.push_back({backend_.allocate(size), size});
+        backend_.memory_use().add(size);
         used_ = 0;
     }
     void* memory = static_cast<char*>(blocks_[block_].data) + used_;

@@ -63,7 +63,9 @@ void Backend::repeat(std::span<const std::uint64_t>, const std::function<void()>
 
 std::shared_ptr<Backend> session_backend(const std::shared_ptr<Backend>& backend) {
     std::shared_ptr<Backend> fork = backend->fork();
-    return fork ? fork : backend;
+    if (!fork) return backend;
+    fork->memory_use_ = backend->memory_use_;
+    return fork;
 }
 
 }  // namespace lrengine

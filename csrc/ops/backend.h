@@ -9,6 +9,7 @@
 #include <string>
 
 #include "core/dtype.h"
+#include "core/memory_use.h"
 #include "core/tensor.h"
 #include "ops/attention.h"
 #include "ops/elementwise.h"
@@ -108,6 +109,14 @@ public:
 
     // Kernels that repeat() has started on this device so far; 0 where there are none.
     virtual std::int64_t launches() const { return 0; }
+
+    // What arenas of this backend and of its forks hold.
+    MemoryUse& memory_use() const { return *memory_use_; }
+
+private:
+    friend std::shared_ptr<Backend> session_backend(const std::shared_ptr<Backend>& backend);
+
+    std::shared_ptr<MemoryUse> memory_use_ = std::make_shared<MemoryUse>();
 };
 
 // The backend of a new session: a fork, or the backend itself.

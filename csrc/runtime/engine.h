@@ -43,6 +43,7 @@ public:
     std::string device() const { return backend_->device(); }
     DType dtype() const { return model_->weight_dtype(); }
     std::size_t weight_bytes() const { return model_->weight_bytes(); }
+    const MemoryUse& memory_use() const { return backend_->memory_use(); }  // of the requests that are open
     std::int64_t kernel_launches() const { return backend_->launches(); }  // of decode steps so far; 0 on the CPU
     std::int64_t target_vocab_size() const;                                // 0 for classifiers
     std::int64_t max_target_length() const;  // positions of a row on the target side; 0: no limit, or a classifier

@@ -1,0 +1,202 @@
+// lrengine.hpp, compiled as C++17: RAII, exceptions, and the form without them.
+#include "lrengine/lrengine.hpp"
+
+#include <chrono>
+#include <cmath>
+#include <stdexcept>
+#include <string>
+#include <type_traits>
+#include <vector>
+
+#include "capi_models.h"
+#include "harness.h"
+
+namespace {
+
+using capi_models::ids;
+using capi_models::Model;
+
+lrengine::EngineOptions on_cpu() {
+    lrengine::EngineOptions options;
+    options.device = "cpu";
+    options.threads = 1;
+    return options;
+}
+
+lrengine::GenerateOptions most(std::int64_t tokens) {
+    lrengine::GenerateOptions options;
+    options.max_new_tokens = tokens;
+    return options;
+}
+
+template <typename Body>
+lrengine::Status status_of(Body body) {
+    try {
+        body();
+    } catch (const lrengine::Error& error) {
+        CHECK(!std::string(error.what()).empty());
+        return error.status();
+    }
+    return lrengine::Status::kOk;
+}
+
+TEST(options_have_the_same_defaults_as_in_c) {
+    const lrengine_generate_options c = LRENGINE_GENERATE_OPTIONS_INIT;
+    std::vector<const char*> stop;
+    lrengine::detail::Hook hook(nullptr);
+    const lrengine_generate_options cpp = lrengine::detail::raw(lrengine::GenerateOptions{}, stop, hook);
+    CHECK(c.struct_size == cpp.struct_size && c.max_new_tokens == cpp.max_new_tokens &&
+          c.min_new_tokens == cpp.min_new_tokens && c.num_beams == cpp.num_beams &&
+          c.num_return_sequences == cpp.num_return_sequences && c.length_penalty == cpp.length_penalty &&
+          c.early_stopping == cpp.early_stopping && c.do_sample == cpp.do_sample &&
+          c.repetition_penalty == cpp.repetition_penalty && c.no_repeat_ngram_size == cpp.no_repeat_ngram_size &&
+          c.temperature == cpp.temperature && c.top_k == cpp.top_k && c.top_p == cpp.top_p &&
+          c.has_seed == cpp.has_seed && cpp.on_token == nullptr);
+}
+
+TEST(objects_move_and_do_not_copy) {
+    static_assert(std::is_move_constructible_v<lrengine::Engine> && !std::is_copy_constructible_v<lrengine::Engine>);
+    static_assert(std::is_move_assignable_v<lrengine::Session> && !std::is_copy_constructible_v<lrengine::Session>);
+    const Model model(Model::Kind::kSwcm);
+    lrengine::Engine engine(model.path(), on_cpu());
+    lrengine::Engine other = std::move(engine);
+    CHECK(!engine && other);
+    engine = std::move(other);
+    CHECK(engine.info().model_type == "swcm");
+}
+
+TEST(generate_and_its_errors) {
+    const Model model(Model::Kind::kSwcm);
+    const lrengine::Engine engine(model.path(), on_cpu());
+    const auto values = ids(7, 1);
+    const auto answers = engine.generate({values, ids(3, 2)}, most(6));
+    CHECK(answers.size() == 2 && answers[0].tokens == model.greedy(values, 6).tokens);
+    CHECK(answers[0].log_probs == model.greedy(values, 6).log_probs);
+    lrengine::GenerateOptions beams = most(6);
+    beams.num_beams = beams.num_return_sequences = 3;
+    CHECK_EQUAL(engine.generate_all({values}, beams)[0].size(), 3u);
+    CHECK(status_of([&] { engine.generate({std::vector<std::int32_t>{99}}); }) == lrengine::Status::kInvalidArgument);
+    CHECK(status_of([&] { engine.generate({"text", "another"}); }) == lrengine::Status::kUnsupported);
+    CHECK(status_of([] { lrengine::Engine("/nowhere"); }) == lrengine::Status::kModelFile);
+    CHECK(engine.memory().peak_request_bytes > 0);
+}
+
+TEST(results_instead_of_exceptions) {
+    const Model model(Model::Kind::kSwcm);
+    const auto none = lrengine::Engine::try_open("/nowhere");
+    CHECK(!none && none.status() == lrengine::Status::kModelFile);
+    CHECK(none.message().find("/nowhere") != std::string::npos && !none.has_value());
+    auto engine = lrengine::Engine::try_open(model.path(), on_cpu());
+    REQUIRE(engine.ok());
+    const std::vector<lrengine::Input> inputs = {ids(7, 1)};
+    const auto answers = engine->try_generate(inputs, most(6));
+    REQUIRE(answers.ok());
+    CHECK((*answers)[0].tokens == model.greedy(ids(7, 1), 6).tokens);
+    lrengine::GenerateOptions wrong;
+    wrong.temperature = -1.0;
+    wrong.do_sample = true;
+    CHECK(engine->try_generate(inputs, wrong).status() == lrengine::Status::kInvalidArgument);
+    CHECK(engine->try_encode_text("text").status() == lrengine::Status::kUnsupported);
+}
+
+TEST(a_stream_hears_every_token_and_may_end) {
+    const Model model(Model::Kind::kSwcm);
+    const lrengine::Engine engine(model.path(), on_cpu());
+    const auto values = ids(7, 1);
+    std::vector<std::int32_t> heard;
+    const auto whole = engine.stream(
+        values,
+        [&](const lrengine::Token& token) {
+            heard.push_back(token.token);
+            return true;
+        },
+        most(6));
+    CHECK(heard == model.greedy(values, 6).tokens && whole.tokens == heard);
+    const auto cut = engine.stream(values, [](const lrengine::Token&) { return false; }, most(6));
+    CHECK(cut.tokens.size() == 1 && cut.finish_reason == lrengine::FinishReason::kCancelled);
+}
+
+TEST(exceptions_of_callbacks_reach_the_caller) {
+    const Model model(Model::Kind::kSwcm);
+    const lrengine::Engine engine(model.path(), on_cpu());
+    const auto thrower = [](const lrengine::Token&) -> bool { throw std::out_of_range("enough"); };
+    bool caught = false;
+    try {
+        engine.stream(ids(7, 1), thrower, most(6));
+    } catch (const std::out_of_range& error) {
+        caught = std::string(error.what()) == "enough";
+    }
+    CHECK(caught);
+    lrengine::EngineOptions talkative = on_cpu();
+    talkative.device = "auto";
+    talkative.log = [](std::string_view) { throw std::out_of_range("log"); };
+    caught = false;
+    try {
+        const lrengine::Engine other(model.path(), talkative);
+    } catch (const std::out_of_range&) {
+        caught = true;
+    }
+    CHECK(caught);
+    lrengine::GenerateOptions options = most(6);
+    options.on_token = thrower;
+    lrengine::Session session = engine.start({ids(7, 1)}, options);
+    caught = false;
+    try {
+        session.step();
+    } catch (const std::out_of_range&) {
+        caught = true;
+    }
+    CHECK(caught);
+    CHECK(session.step());
+    CHECK(engine.generate({ids(7, 1)}, most(6)).size() == 1);
+}
+
+TEST(sessions_outlive_their_engine) {
+    const Model model(Model::Kind::kSwcm);
+    lrengine::Session session;
+    {
+        const lrengine::Engine engine(model.path(), on_cpu());
+        session = engine.start({ids(7, 1)}, most(6));
+    }
+    while (!session.step()) {
+    }
+    CHECK(session.results()[0][0].tokens == model.greedy(ids(7, 1), 6).tokens);
+}
+
+TEST(limits_end_requests_with_what_there_is) {
+    const Model model(Model::Kind::kSwcm);
+    const lrengine::Engine engine(model.path(), on_cpu());
+    lrengine::Cancellation cancellation;
+    lrengine::Limits limits;
+    limits.cancellation = &cancellation;
+    const std::vector<lrengine::Input> inputs = {ids(7, 1)};
+    lrengine::GenerateOptions options = most(6);
+    options.on_token = [&](const lrengine::Token&) {
+        cancellation.request();
+        return true;
+    };
+    const auto cut = engine.try_generate(inputs, options, limits);
+    CHECK(cut.status() == lrengine::Status::kCancelled && cut.has_value() && (*cut)[0].tokens.size() == 1);
+    CHECK(status_of([&] { engine.encode({ids(7, 1)}, lrengine::EncodeOutput::kLast, limits); }) ==
+          lrengine::Status::kCancelled);
+    limits = {};
+    limits.deadline = std::chrono::microseconds(1);
+    CHECK(engine.try_generate(inputs, most(6), limits).status() == lrengine::Status::kDeadline);
+}
+
+TEST(numbers_of_other_calls) {
+    const Model model(Model::Kind::kSwcm), head(Model::Kind::kClassifier);
+    const lrengine::Engine engine(model.path(), on_cpu()), classifier(head.path(), on_cpu());
+    const auto values = ids(7, 1), target = ids(4, 9);
+    const auto scores = engine.score({lrengine::Input(values, {}, target)});
+    CHECK(scores[0].token_log_probs == model.score(values, target));
+    const auto states = engine.encode({values}, lrengine::EncodeOutput::kLast);
+    CHECK(states[0].data == model.encode(values) && states[0].shape == (std::vector<std::int64_t>{7, 24}));
+    const auto labelled = classifier.classify({values});
+    const std::vector<float> expected = head.classify(values);
+    CHECK(labelled[0].label == (expected[1] > expected[0] ? "yes" : "no"));
+    CHECK(std::abs(labelled[0].scores[1].second - std::exp(expected[1])) < 1e-6f);
+    CHECK(labelled[0].scores[1].first == "yes");
+}
+
+}  // namespace

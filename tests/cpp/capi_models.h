@@ -1,0 +1,40 @@
+// Tiny model directories for tests that see lrengine through its public headers alone.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+namespace capi_models {
+
+// What the engine itself generates, for comparison.
+struct Reference {
+    std::vector<std::int32_t> tokens;
+    std::vector<float> log_probs;
+};
+
+// A directory that is gone when the object is.
+class Model {
+public:
+    enum class Kind { kSwcm, kFusion, kClassifier };
+    explicit Model(Kind kind);
+    ~Model();
+
+    std::string path() const;
+    // Greedy, at most `tokens` tokens, after a prefix.
+    Reference greedy(const std::vector<std::int32_t>& source, std::int64_t tokens,
+                     const std::vector<std::int32_t>& prefix = {}) const;
+    std::vector<float> score(const std::vector<std::int32_t>& source, const std::vector<std::int32_t>& target) const;
+    std::vector<float> classify(const std::vector<std::int32_t>& source) const;  // log-probabilities
+    std::vector<float> encode(const std::vector<std::int32_t>& source) const;    // the last layer
+
+private:
+    struct Files;
+    std::unique_ptr<Files> files_;
+};
+
+// Ids of the tiny vocabulary.
+std::vector<std::int32_t> ids(std::size_t length, unsigned seed);
+
+}  // namespace capi_models
