@@ -10,14 +10,16 @@ export PYTHONUNBUFFERED := 1
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 ENGINE_SOURCES := $(shell find csrc -type f 2>/dev/null) setup.py pyproject.toml
-FORMATTED      := $(shell find csrc tests benchmarks -name '*.cpp' -o -name '*.h' -o -name '*.hpp' -o -name '*.cu' -o -name '*.cuh')
+FORMATTED      := $(shell find csrc tests benchmarks examples -name '*.cpp' -o -name '*.h' -o -name '*.hpp' -o -name '*.cu' -o -name '*.cuh' \
+    -o -name '*.c')
 
-.PHONY: demo test build lint test-cpp test-cuda cuda-targets test-python test-transformers-4 test-wheel format clean
+.PHONY: demo test build lint test-cpp test-cuda cuda-targets test-install test-python test-transformers-4 test-wheel \
+    format clean
 
 demo: $(VENV)/.built
 	$(BIN)/lrengine demo --out demo
 
-test: lint test-cpp test-python test-cuda test-transformers-4 test-wheel
+test: lint test-cpp test-python test-cuda test-install test-transformers-4 test-wheel
 	@echo "make test: passed"
 
 build: $(VENV)/.built
@@ -60,6 +62,16 @@ test-cuda: export LRENGINE_EMULATION_FAULT := throw
 test-cuda: export LRENGINE_REQUIRE_CUDA := 1
 test-cuda: test-cpp $(VENV)/.built
 	$(BIN)/python -m pytest -q tests/python/test_engine_cuda.py
+
+# The library as programs in C and C++ get it: installed, and the examples built outside this tree with what was installed.
+test-install: export LRENGINE_INSTALLED := $(CURDIR)/build/installed
+test-install: export LRENGINE_EXAMPLES := $(CURDIR)/build/examples
+test-install: test-cpp $(VENV)/.built
+	rm -rf build/installed build/examples
+	cmake --install $(BUILD) --prefix build/installed > /dev/null
+	cmake -S examples -B build/examples -DCMAKE_PREFIX_PATH=$(CURDIR)/build/installed > /dev/null
+	cmake --build build/examples -j $(JOBS)
+	$(BIN)/python -m pytest -q tests/python/test_installed_library.py
 
 # Every kernel for every supported GPU, warnings being errors: ten minutes of two cores, so CI runs it and `make test` does
 # not. Skipped, with a word, where there is no nvcc.

@@ -32,8 +32,7 @@ void copy_out(const T* values, std::size_t found, T* out, std::size_t capacity, 
 
 extern "C" {
 
-lrengine_status lrengine_open(const char* directory, const lrengine_engine_options* options,
-                              lrengine_engine** engine) {
+lrengine_status lrengine_open(const char* directory, const lrengine_engine_options* options, lrengine_engine** engine) {
     return capi::guard([&] {
         capi::require_pointer(directory, "directory");
         capi::require_pointer(engine, "engine");
@@ -92,8 +91,8 @@ lrengine_status lrengine_encode_text(const lrengine_engine* engine, lrengine_sid
     return capi::guard([&] {
         capi::require_pointer(engine, "engine");
         capi::require_pointer(text, "text");
-        const std::string_view given = text_bytes == LRENGINE_TERMINATED ? std::string_view(text)
-                                                                         : std::string_view(text, text_bytes);
+        const std::string_view given =
+            text_bytes == LRENGINE_TERMINATED ? std::string_view(text) : std::string_view(text, text_bytes);
         const Ids found = engine->open->texts.of(side).encode(given, special_tokens != 0);
         copy_out(found.data(), found.size(), ids, capacity, count);
     });

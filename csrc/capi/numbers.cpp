@@ -52,9 +52,7 @@ Rows in_pieces(const std::vector<std::size_t>& tokens, const Limits& limits, Com
     return rows;
 }
 
-std::string name_of(std::size_t input, const char* piece) {
-    return "inputs[" + std::to_string(input) + "]." + piece;
-}
+std::string name_of(std::size_t input, const char* piece) { return "inputs[" + std::to_string(input) + "]." + piece; }
 
 std::vector<Ids> sources_of(const OpenEngine& open, const lrengine_input* inputs, std::size_t count) {
     std::vector<Ids> sources;
@@ -92,8 +90,7 @@ Rows score_rows(const OpenEngine& open, const std::vector<Input>& inputs, const 
     });
 }
 
-Rows classify_with_head(const OpenEngine& open, const lrengine_input* inputs, std::size_t count,
-                        const Limits& limits) {
+Rows classify_with_head(const OpenEngine& open, const lrengine_input* inputs, std::size_t count, const Limits& limits) {
     const std::vector<Ids> sources = sources_of(open, inputs, count);
     Rows rows = in_pieces(lengths_of(sources), limits, [&](std::size_t begin, std::size_t end) {
         return open.engine->classify(part(sources, begin, end));

@@ -19,9 +19,8 @@ inline constexpr std::size_t kLargestStruct = 4096;
 
 inline void require_struct_size(std::size_t found, std::size_t known, const char* name) {
     if (found > sizeof(std::size_t) && found <= kLargestStruct) return;
-    fail(ErrorCode::kInvalidArgument,
-         std::string(name) + ": struct_size is " + std::to_string(found) + ", expected " + std::to_string(known) +
-             "; initialise the struct with its _INIT macro");
+    fail(ErrorCode::kInvalidArgument, std::string(name) + ": struct_size is " + std::to_string(found) + ", expected " +
+                                          std::to_string(known) + "; initialise the struct with its _INIT macro");
 }
 
 // What a caller gave, with defaults for members that its version does not have. Members that this library does not know

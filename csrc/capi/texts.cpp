@@ -37,7 +37,8 @@ Texts::Codec Texts::load(const std::filesystem::path& directory) {
 
 const Tokenizer& Texts::of(lrengine_side side) const {
     if (side != LRENGINE_SOURCE && side != LRENGINE_TARGET) {
-        fail(ErrorCode::kInvalidArgument, "side: found " + std::to_string(side) + ", expected 0 (source) or 1 (target)");
+        fail(ErrorCode::kInvalidArgument,
+             "side: found " + std::to_string(side) + ", expected 0 (source) or 1 (target)");
     }
     const Codec& codec = side == LRENGINE_SOURCE ? source_ : target();
     if (!codec.tokenizer) fail(ErrorCode::kUnsupported, codec.missing);

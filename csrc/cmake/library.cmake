@@ -60,5 +60,7 @@ write_basic_package_version_file(lrengineConfigVersion.cmake VERSION ${LRENGINE_
 install(FILES ${CMAKE_CURRENT_BINARY_DIR}/lrengineConfig.cmake ${CMAKE_CURRENT_BINARY_DIR}/lrengineConfigVersion.cmake
     DESTINATION ${LRENGINE_CONFIG_DIR})
 
+# From where the file lies to the prefix, so that an installed tree can be moved.
+string(REGEX REPLACE "[^/]+" ".." LRENGINE_PC_UP "${CMAKE_INSTALL_LIBDIR}/pkgconfig")
 configure_file(cmake/lrengine.pc.in lrengine.pc @ONLY)
 install(FILES ${CMAKE_CURRENT_BINARY_DIR}/lrengine.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)

@@ -1,6 +1,4 @@
 // lrengine.hpp, compiled as C++17: RAII, exceptions, and the form without them.
-#include "lrengine/lrengine.hpp"
-
 #include <chrono>
 #include <cmath>
 #include <stdexcept>
@@ -10,6 +8,7 @@
 
 #include "capi_models.h"
 #include "harness.h"
+#include "lrengine/lrengine.hpp"
 
 namespace {
 

@@ -1,6 +1,4 @@
 // The C interface: what a C program sees of the engine.
-#include "lrengine/lrengine.h"
-
 #include <algorithm>
 #include <atomic>
 #include <cmath>
@@ -12,6 +10,7 @@
 
 #include "capi_models.h"
 #include "harness.h"
+#include "lrengine/lrengine.h"
 
 namespace {
 
@@ -54,10 +53,10 @@ lrengine_generate_options most(std::int64_t tokens) {
 
 bool last_error_has(const char* text) { return std::string(lrengine_last_error()).find(text) != std::string::npos; }
 
-#define CHECK_FAILS(call, expected, fragment)                                                            \
-    do {                                                                                                 \
-        CHECK_EQUAL(lrengine_status{call}, lrengine_status{expected});                                   \
-        if (!last_error_has(fragment)) harness::report(__FILE__, __LINE__, lrengine_last_error());       \
+#define CHECK_FAILS(call, expected, fragment)                                                      \
+    do {                                                                                           \
+        CHECK_EQUAL(lrengine_status{call}, lrengine_status{expected});                             \
+        if (!last_error_has(fragment)) harness::report(__FILE__, __LINE__, lrengine_last_error()); \
     } while (false)
 
 std::vector<std::int32_t> tokens_of(const lrengine_generation& generation) {

@@ -18,9 +18,9 @@
  * LRENGINE_DEVICE, whose message says when the engine must be opened again. Nothing here aborts, exits, prints, or lets
  * a C++ exception through.
  *
- * Ownership. What a function hands out through a `**` argument belongs to the caller until the matching _free or _close.
- * Pointers inside a result live as long as the result; text and arrays given to a function are read before it returns.
- * Every _free and _close accepts NULL. Bool arguments are ints: 0 or 1.
+ * Ownership. What a function hands out through a `**` argument belongs to the caller until the matching _free or
+ * _close. Pointers inside a result live as long as the result; text and arrays given to a function are read before it
+ * returns. Every _free and _close accepts NULL. Bool arguments are ints: 0 or 1.
  *
  * Threads. An engine may be used by any number of threads at once. A session belongs to one thread at a time. A
  * lrengine_cancellation may be requested from any thread. Results are read-only: any thread may read them.
@@ -70,8 +70,8 @@ enum {
 
 /* Name of a status, such as "invalid argument"; never NULL. */
 LRENGINE_API const char* lrengine_status_name(lrengine_status status);
-/* What the last failed call of this thread said, UTF-8; "" if none has failed. Valid until the next call here that fails
- * on this thread. */
+/* What the last failed call of this thread said, UTF-8; "" if none has failed. Valid until the next call here that
+ * fails on this thread. */
 LRENGINE_API const char* lrengine_last_error(void);
 /* "MAJOR.MINOR.PATCH" of the library that is loaded. */
 LRENGINE_API const char* lrengine_version(void);
@@ -89,16 +89,17 @@ typedef void (*lrengine_log_hook)(void* user, const char* message);
 typedef struct lrengine_engine_options {
     size_t struct_size;
     const char* device; /* "auto" (NULL: this), "cpu", "cuda", "cuda:INDEX" */
-    const char* dtype;  /* what matrices are computed from: "float32", "bfloat16", "float16"; NULL: as they are stored */
-    int32_t threads;    /* CPU: threads that a request computes with, the caller's included; 0: as many as the process may use */
+    const char* dtype; /* what matrices are computed from: "float32", "bfloat16", "float16"; NULL: as they are stored */
+    int32_t threads; /* CPU: threads that a request computes with, the caller's included; 0: as many as the process may
+                        use */
     lrengine_log_hook log; /* may be NULL */
     void* log_user;
 } lrengine_engine_options;
 #define LRENGINE_ENGINE_OPTIONS_INIT {sizeof(lrengine_engine_options), NULL, NULL, 0, NULL, NULL}
 
-/* Opens a model directory (docs/MODEL_DIRECTORY.md). Files are mapped, not copied, where the device allows it; they must
- * not change while the engine is open. options: NULL for the defaults.
- * INVALID_ARGUMENT, MODEL_FILE, UNSUPPORTED, OUT_OF_MEMORY, DEVICE. */
+/* Opens a model directory (docs/MODEL_DIRECTORY.md). Files are mapped, not copied, where the device allows it; they
+ * must not change while the engine is open. options: NULL for the defaults. INVALID_ARGUMENT, MODEL_FILE, UNSUPPORTED,
+ * OUT_OF_MEMORY, DEVICE. */
 LRENGINE_API lrengine_status lrengine_open(const char* directory, const lrengine_engine_options* options,
                                            lrengine_engine** engine);
 /* Gives the caller's hold on the engine back. Sessions keep it alive until they are freed. */
@@ -106,23 +107,22 @@ LRENGINE_API void lrengine_close(lrengine_engine* engine);
 
 typedef struct lrengine_engine_info {
     size_t struct_size;
-    const char* device;         /* "cpu", "cuda:0"; strings live as long as the engine */
-    const char* dtype;          /* of the matrices: "float32", "bfloat16", "float16", "int8", ... */
-    const char* model_type;     /* "swcm", "layer_fusion", "layer_fusion_classifier" */
-    int64_t source_vocabulary;  /* ids of a source are below this */
-    int64_t max_source_length;  /* tokens of a source; 0: no limit */
-    int64_t target_vocabulary;  /* 0: the model does not generate */
-    int64_t max_target_length;  /* positions of a target row; 0: no limit, or the model does not generate */
-    int64_t encoder_layers;     /* L of lrengine_encode() */
-    int64_t encoder_width;      /* D of lrengine_encode() */
-    size_t labels;              /* of a classifier; 0 otherwise */
-    size_t end_tokens;          /* number of ids that end a target */
+    const char* device;        /* "cpu", "cuda:0"; strings live as long as the engine */
+    const char* dtype;         /* of the matrices: "float32", "bfloat16", "float16", "int8", ... */
+    const char* model_type;    /* "swcm", "layer_fusion", "layer_fusion_classifier" */
+    int64_t source_vocabulary; /* ids of a source are below this */
+    int64_t max_source_length; /* tokens of a source; 0: no limit */
+    int64_t target_vocabulary; /* 0: the model does not generate */
+    int64_t max_target_length; /* positions of a target row; 0: no limit, or the model does not generate */
+    int64_t encoder_layers;    /* L of lrengine_encode() */
+    int64_t encoder_width;     /* D of lrengine_encode() */
+    size_t labels;             /* of a classifier; 0 otherwise */
+    size_t end_tokens;         /* number of ids that end a target */
     const int32_t* end_token_ids;
-    int32_t reads_source_text;  /* 1: sources and prefixes may be given as text */
-    int32_t writes_text;        /* 1: answers have text */
+    int32_t reads_source_text; /* 1: sources and prefixes may be given as text */
+    int32_t writes_text;       /* 1: answers have text */
 } lrengine_engine_info;
-#define LRENGINE_ENGINE_INFO_INIT \
-    {sizeof(lrengine_engine_info), NULL, NULL, NULL, 0, 0, 0, 0, 0, 0, 0, 0, NULL, 0, 0}
+#define LRENGINE_ENGINE_INFO_INIT {sizeof(lrengine_engine_info), NULL, NULL, NULL, 0, 0, 0, 0, 0, 0, 0, 0, NULL, 0, 0}
 
 LRENGINE_API lrengine_status lrengine_get_info(const lrengine_engine* engine, lrengine_engine_info* info);
 /* Label `index` of a classifier, UTF-8; NULL if there is none. Lives as long as the engine. */
@@ -140,14 +140,14 @@ LRENGINE_API lrengine_status lrengine_get_memory(const lrengine_engine* engine, 
 
 /* ---- Text ---- */
 
-/* Which tokenizer of the directory: the source's, or that of targets and prompts (the LLM's in layer_fusion, the same as
- * the source's in swcm). */
+/* Which tokenizer of the directory: the source's, or that of targets and prompts (the LLM's in layer_fusion, the same
+ * as the source's in swcm). */
 typedef int32_t lrengine_side;
 enum { LRENGINE_SOURCE = 0, LRENGINE_TARGET = 1 };
 
-/* Ids of UTF-8 text; malformed bytes count as U+FFFD. special_tokens: put the tokenizer's own around the text, as a source
- * has them. Writes at most `capacity` ids and always the number there are to *count; ids may be NULL when capacity is 0.
- * UNSUPPORTED: the directory has no tokenizer that this build reads. */
+/* Ids of UTF-8 text; malformed bytes count as U+FFFD. special_tokens: put the tokenizer's own around the text, as a
+ * source has them. Writes at most `capacity` ids and always the number there are to *count; ids may be NULL when
+ * capacity is 0. UNSUPPORTED: the directory has no tokenizer that this build reads. */
 LRENGINE_API lrengine_status lrengine_encode_text(const lrengine_engine* engine, lrengine_side side, const char* text,
                                                   size_t text_bytes, int32_t special_tokens, int32_t* ids,
                                                   size_t capacity, size_t* count);
@@ -158,7 +158,8 @@ LRENGINE_API lrengine_status lrengine_decode_ids(const lrengine_engine* engine, 
 
 /* ---- Requests ---- */
 
-/* Tokens or text: one of both, neither (empty). `text` is UTF-8 of `text_bytes` bytes; LRENGINE_TERMINATED: up to its 0. */
+/* Tokens or text: one of both, neither (empty). `text` is UTF-8 of `text_bytes` bytes; LRENGINE_TERMINATED: up to its
+ * 0. */
 typedef struct lrengine_piece {
     const int32_t* ids;
     size_t id_count;
@@ -172,12 +173,13 @@ typedef struct lrengine_piece {
 typedef struct lrengine_input {
     size_t struct_size;
     lrengine_piece source; /* as ids: with the special tokens that the tokenizer puts around a text */
-    lrengine_piece prompt; /* layer_fusion: what the LLM reads after the source; text goes into the model's prompt template */
-    lrengine_piece target; /* generate: tokens that the answer starts with, not part of it; score: what is scored. A target
-                              given as text is scored with the end token that closes it, ids exactly as they are */
+    lrengine_piece
+        prompt; /* layer_fusion: what the LLM reads after the source; text goes into the model's prompt template */
+    lrengine_piece
+        target; /* generate: tokens that the answer starts with, not part of it; score: what is scored. A target
+                   given as text is scored with the end token that closes it, ids exactly as they are */
 } lrengine_input;
-#define LRENGINE_INPUT_INIT \
-    {sizeof(lrengine_input), LRENGINE_PIECE_INIT, LRENGINE_PIECE_INIT, LRENGINE_PIECE_INIT}
+#define LRENGINE_INPUT_INIT {sizeof(lrengine_input), LRENGINE_PIECE_INIT, LRENGINE_PIECE_INIT, LRENGINE_PIECE_INIT}
 
 /* A flag that ends calls and sessions early, from any thread. */
 typedef struct lrengine_cancellation lrengine_cancellation;
@@ -205,13 +207,13 @@ enum {
 /* One token of a row that is being generated. */
 typedef struct lrengine_token {
     size_t struct_size;
-    size_t input;        /* number of the input */
-    size_t sequence;     /* number of the answer to it */
+    size_t input;    /* number of the input */
+    size_t sequence; /* number of the answer to it */
     int32_t token;
-    float log_prob;      /* under the model itself: penalties, temperature and filters do not change it */
-    const char* text;    /* what the token adds to the text, UTF-8; NULL: the engine writes no text. The texts of a row add
-                            up to its answer's; a token that ends inside a character, or that may begin a stop string, has
-                            "" and its text comes with a later one */
+    float log_prob;   /* under the model itself: penalties, temperature and filters do not change it */
+    const char* text; /* what the token adds to the text, UTF-8; NULL: the engine writes no text. The texts of a row add
+                         up to its answer's; a token that ends inside a character, or that may begin a stop string, has
+                         "" and its text comes with a later one */
     size_t text_bytes;
 } lrengine_token;
 
@@ -235,24 +237,43 @@ typedef struct lrengine_generate_options {
     int64_t num_return_sequences; /* answers an input: beams, or samples */
     double length_penalty;        /* beams are ranked by score / length ** length_penalty */
     lrengine_early_stopping early_stopping;
-    int32_t do_sample;            /* draw tokens instead of taking the likeliest */
-    double repetition_penalty;    /* over 1: tokens already there become less likely */
-    int64_t no_repeat_ngram_size; /* no n-gram of this size twice; 0: off */
-    double temperature;           /* sampling: logits are divided by it */
-    int64_t top_k;                /* sampling: only the k likeliest; 0: all */
-    double top_p;                 /* sampling: only the likeliest that together have this probability */
-    int32_t has_seed;             /* 0: a fresh seed */
-    uint64_t seed;                /* the same seed gives the same answers */
+    int32_t do_sample;              /* draw tokens instead of taking the likeliest */
+    double repetition_penalty;      /* over 1: tokens already there become less likely */
+    int64_t no_repeat_ngram_size;   /* no n-gram of this size twice; 0: off */
+    double temperature;             /* sampling: logits are divided by it */
+    int64_t top_k;                  /* sampling: only the k likeliest; 0: all */
+    double top_p;                   /* sampling: only the likeliest that together have this probability */
+    int32_t has_seed;               /* 0: a fresh seed */
+    uint64_t seed;                  /* the same seed gives the same answers */
     const int32_t* suppress_tokens; /* ids that are never generated */
     size_t suppress_token_count;
-    const char* const* stop;      /* strings that end a row; its text is cut before them. Needs a tokenizer */
+    const char* const* stop; /* strings that end a row; its text is cut before them. Needs a tokenizer */
     size_t stop_count;
     lrengine_token_hook on_token; /* may be NULL; not with beams, whose tokens are not final before the end */
     void* on_token_user;
 } lrengine_generate_options;
-#define LRENGINE_GENERATE_OPTIONS_INIT                                                                               \
-    {sizeof(lrengine_generate_options), 256, 0, 1, 1, 1.0, LRENGINE_STOP_HEURISTIC, 0, 1.0, 0, 1.0, 0, 1.0, 0, 0, NULL, \
-     0, NULL, 0, NULL, NULL}
+#define LRENGINE_GENERATE_OPTIONS_INIT  \
+    {sizeof(lrengine_generate_options), \
+     256,                               \
+     0,                                 \
+     1,                                 \
+     1,                                 \
+     1.0,                               \
+     LRENGINE_STOP_HEURISTIC,           \
+     0,                                 \
+     1.0,                               \
+     0,                                 \
+     1.0,                               \
+     0,                                 \
+     1.0,                               \
+     0,                                 \
+     0,                                 \
+     NULL,                              \
+     0,                                 \
+     NULL,                              \
+     0,                                 \
+     NULL,                              \
+     NULL}
 
 /* ---- Generate ---- */
 
@@ -265,21 +286,20 @@ typedef struct lrengine_generation {
     size_t token_count;
     const float* log_probs; /* of the tokens, and last the end token's where one ended the row */
     size_t log_prob_count;
-    double score;           /* their sum */
-    const char* text;       /* UTF-8 with a 0 at its end; NULL: the engine writes no text */
+    double score;     /* their sum */
+    const char* text; /* UTF-8 with a 0 at its end; NULL: the engine writes no text */
     size_t text_bytes;
     lrengine_finish_reason finish_reason;
 } lrengine_generation;
 #define LRENGINE_GENERATION_INIT {sizeof(lrengine_generation), NULL, 0, NULL, 0, 0.0, NULL, 0, LRENGINE_FINISH_STOP}
 
-/* Generates an answer for each of `count` inputs; what an input gets does not depend on the others. options, limits: NULL
- * for the defaults.
- * When a cancellation, a deadline or a callback ends it early, the status says so (CANCELLED, DEADLINE, CALLBACK) and
- * *generations still holds what there is, with LRENGINE_FINISH_CANCELLED for what was not finished: the one case in
- * which a status other than OK comes with an output. */
-LRENGINE_API lrengine_status lrengine_generate(const lrengine_engine* engine, const lrengine_input* inputs, size_t count,
-                                               const lrengine_generate_options* options, const lrengine_limits* limits,
-                                               lrengine_generations** generations);
+/* Generates an answer for each of `count` inputs; what an input gets does not depend on the others. options, limits:
+ * NULL for the defaults. When a cancellation, a deadline or a callback ends it early, the status says so (CANCELLED,
+ * DEADLINE, CALLBACK) and *generations still holds what there is, with LRENGINE_FINISH_CANCELLED for what was not
+ * finished: the one case in which a status other than OK comes with an output. */
+LRENGINE_API lrengine_status lrengine_generate(const lrengine_engine* engine, const lrengine_input* inputs,
+                                               size_t count, const lrengine_generate_options* options,
+                                               const lrengine_limits* limits, lrengine_generations** generations);
 LRENGINE_API size_t lrengine_generations_inputs(const lrengine_generations* generations);
 /* Answers to an input; 0 for an input that there is not. */
 LRENGINE_API size_t lrengine_generations_sequences(const lrengine_generations* generations, size_t input);
@@ -322,11 +342,11 @@ LRENGINE_API size_t lrengine_arrays_count(const lrengine_arrays* arrays);
 LRENGINE_API lrengine_status lrengine_arrays_get(const lrengine_arrays* arrays, size_t index, lrengine_array* array);
 LRENGINE_API void lrengine_arrays_free(lrengine_arrays* arrays);
 
-/* Probabilities of labels [labels] an input, which sum to 1. A classifier: in the order of lrengine_label(), labels must
- * be NULL. A model that generates: `labels` are texts or ids, and a label's probability is the softmax of its
+/* Probabilities of labels [labels] an input, which sum to 1. A classifier: in the order of lrengine_label(), labels
+ * must be NULL. A model that generates: `labels` are texts or ids, and a label's probability is the softmax of its
  * log-likelihood as a target. */
-LRENGINE_API lrengine_status lrengine_classify(const lrengine_engine* engine, const lrengine_input* inputs, size_t count,
-                                               const lrengine_piece* labels, size_t label_count,
+LRENGINE_API lrengine_status lrengine_classify(const lrengine_engine* engine, const lrengine_input* inputs,
+                                               size_t count, const lrengine_piece* labels, size_t label_count,
                                                const lrengine_limits* limits, lrengine_arrays** probabilities);
 /* Log-probabilities [target tokens] an input of its target, each token given those before. */
 LRENGINE_API lrengine_status lrengine_score(const lrengine_engine* engine, const lrengine_input* inputs, size_t count,

@@ -5,8 +5,8 @@
 //     for (const auto& answer : engine.generate({"text", "another"}, {.num_beams = 4})) use(answer.text);
 //
 // Two forms of every call. With exceptions: failures are lrengine::Error, and an exception of your callback stops that
-// request and reaches you. Without: try_...() gives a Result, and is all there is under -fno-exceptions. Objects own what
-// they hold; engines, sessions and cancellations can be moved. Threads, ownership and units: lrengine.h.
+// request and reaches you. Without: try_...() gives a Result, and is all there is under -fno-exceptions. Objects own
+// what they hold; engines, sessions and cancellations can be moved. Threads, ownership and units: lrengine.h.
 #pragma once
 
 #include <cassert>
@@ -259,7 +259,7 @@ struct Generation {
 };
 
 struct Classification {
-    std::string label;                                   // the likeliest
+    std::string label;                                  // the likeliest
     std::vector<std::pair<std::string, float>> scores;  // every label's probability
 };
 
@@ -555,9 +555,8 @@ public:
         const std::vector<lrengine_input> rows = detail::raw(inputs);
         const lrengine_limits ends = detail::raw(limits);
         lrengine_arrays* found = nullptr;
-        const lrengine_status status =
-            lrengine_classify(raw(), rows.data(), rows.size(), pieces.empty() ? nullptr : pieces.data(), pieces.size(),
-                              &ends, &found);
+        const lrengine_status status = lrengine_classify(
+            raw(), rows.data(), rows.size(), pieces.empty() ? nullptr : pieces.data(), pieces.size(), &ends, &found);
         if (status != LRENGINE_OK) return detail::failure<std::vector<Classification>>(status);
         const detail::Handle<lrengine_arrays> owner(found);
         std::vector<Classification> result;
