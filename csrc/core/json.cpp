@@ -11,9 +11,23 @@ namespace lrengine {
 
 using nlohmann::json;
 
+namespace {
+
+// Empties containers from the inside out: json's own destructor of one with members takes memory, and would end the
+// process where there is none. As deep as JsonLimits lets a document be.
+void dismantle(json& value) noexcept {
+    if (!value.is_structured()) return;
+    for (json& member : value) dismantle(member);
+    value.clear();
+}
+
+}  // namespace
+
 struct JsonValue::Document {
     std::string file;
     json root;
+
+    ~Document() { dismantle(root); }
 };
 
 namespace {
