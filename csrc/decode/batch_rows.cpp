@@ -2,8 +2,7 @@
 
 namespace lrengine {
 
-BatchRows::BatchRows(std::int64_t max_rows, std::int64_t capacity, bool history)
-    : capacity_(capacity), with_history_(history) {
+BatchRows::BatchRows(std::int64_t max_rows, std::int64_t capacity, bool history) : with_history_(history) {
     const auto rows = static_cast<std::size_t>(max_rows);
     for (auto* field : {&tokens_, &slots_, &sources_, &lengths_}) field->reserve(rows);
     if (history) history_.reserve(rows * static_cast<std::size_t>(capacity));

@@ -22,7 +22,6 @@ public:
     std::int64_t rows() const { return static_cast<std::int64_t>(tokens_.size()); }
 
 private:
-    std::int64_t capacity_;
     bool with_history_;
     std::vector<std::int32_t> tokens_, slots_, sources_, lengths_, history_;
 };

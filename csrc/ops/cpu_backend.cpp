@@ -1,5 +1,9 @@
 #include "ops/cpu_backend.h"
 
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
+
 #include <algorithm>
 #include <cmath>
 #include <cstdlib>
@@ -22,11 +26,19 @@ struct InstructionSet {
     const CpuKernels& (*kernels)();
 };
 
+#if defined(__x86_64__)
+// Conversions from float16 in hardware; not every compiler's __builtin_cpu_supports() knows the name.
+bool has_f16c() {
+    constexpr unsigned kF16c = 1u << 29;
+    unsigned a = 0, b = 0, c = 0, d = 0;
+    return __get_cpuid(1, &a, &b, &c, &d) != 0 && (c & kF16c) != 0;
+}
+#endif
+
 // Best first.
 std::span<const InstructionSet> instruction_sets() {
 #if defined(__x86_64__)
-    static const bool avx2 =
-        __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
+    static const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && has_f16c();
     static const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                                __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
     static const InstructionSet sets[] = {
