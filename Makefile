@@ -6,6 +6,8 @@ BIN    := $(VENV)/bin
 JOBS   ?= $(shell nproc 2>/dev/null || echo 2)
 BUILD  := build/test
 PIP    := $(BIN)/python -m pip --disable-pip-version-check -q
+CLANGXX := $(lastword clang++ $(sort $(notdir $(wildcard /usr/bin/clang++-[0-9]*))))
+CLANG   := $(subst ++,,$(CLANGXX))
 export PYTHONUNBUFFERED := 1
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
@@ -14,7 +16,7 @@ FORMATTED      := $(shell find csrc tests benchmarks examples -name '*.cpp' -o -
     -o -name '*.c')
 
 .PHONY: demo test build lint test-cpp test-cuda cuda-targets test-install test-python test-transformers-4 test-wheel \
-    format clean
+    test-clang sanitize test-threads format clean
 
 demo: $(VENV)/.built
 	$(BIN)/lrengine demo --out demo
@@ -72,6 +74,45 @@ test-install: test-cpp $(VENV)/.built
 	cmake -S examples -B build/examples -DCMAKE_PREFIX_PATH=$(CURDIR)/build/installed > /dev/null
 	cmake --build build/examples -j $(JOBS)
 	$(BIN)/python -m pytest -q tests/python/test_installed_library.py
+
+# The same from the other compiler, as a static library.
+test-clang: export LRENGINE_INSTALLED := $(CURDIR)/build/installed-static
+test-clang: export LRENGINE_EXAMPLES := $(CURDIR)/build/examples-static
+test-clang: export CC := $(CLANG)
+test-clang: export CXX := $(CLANGXX)
+test-clang: $(VENV)/.built $(VENV)/.test-ready
+	cmake -S csrc -B build/clang -GNinja -DBUILD_SHARED_LIBS=OFF -DLRENGINE_WERROR=ON -DLRENGINE_CUDA=OFF \
+	    -DPython_EXECUTABLE=$(CURDIR)/$(BIN)/python
+	cmake --build build/clang -j $(JOBS) --target lrengine
+	rm -rf build/installed-static build/examples-static
+	cmake --install build/clang --prefix build/installed-static > /dev/null
+	cmake -S examples -B build/examples-static -DCMAKE_PREFIX_PATH=$(CURDIR)/build/installed-static > /dev/null
+	cmake --build build/examples-static -j $(JOBS)
+	$(BIN)/python -m pytest -q tests/python/test_installed_library.py
+
+# The C++ tests under AddressSanitizer and UndefinedBehaviorSanitizer, then each fuzzer for FUZZ_SECONDS. What a fuzzer finds
+# is left in build/sanitize/NAME-crash-*. Needs clang with libFuzzer.
+FUZZ_SECONDS ?= 60
+sanitize: $(VENV)/.test-ready
+	cmake -S csrc -B build/sanitize -GNinja -DCMAKE_CXX_COMPILER=$(CLANGXX) -DLRENGINE_TESTS=ON -DLRENGINE_FUZZERS=ON \
+	    -DLRENGINE_SANITIZE=address,undefined -DLRENGINE_CUDA=OFF -DPython_EXECUTABLE=$(CURDIR)/$(BIN)/python
+	cmake --build build/sanitize -j $(JOBS)
+	ctest --test-dir build/sanitize --output-on-failure -j $(JOBS)
+	printf '%s\n' safetensors index config tokenizer open request | xargs -P $(JOBS) -I NAME sh -ec ' \
+	    mkdir -p build/sanitize/corpus/NAME && \
+	    build/sanitize/NAME_fuzz -max_total_time=$(FUZZ_SECONDS) -print_final_stats=1 -timeout=10 -rss_limit_mb=4096 \
+	        -artifact_prefix=build/sanitize/NAME- build/sanitize/corpus/NAME tests/fuzz/corpus/NAME \
+	        > build/sanitize/NAME.log 2>&1 || { tail -40 build/sanitize/NAME.log; exit 255; }; \
+	    echo "NAME: $$(grep number_of_executed build/sanitize/NAME.log)"'
+
+# Eight threads on one engine for STRESS_SECONDS, under ThreadSanitizer.
+STRESS_SECONDS ?= 60
+test-threads: $(VENV)/.test-ready
+	cmake -S csrc -B build/threads -GNinja -DLRENGINE_TESTS=ON -DLRENGINE_SANITIZE=thread -DLRENGINE_CUDA=OFF \
+	    -DPython_EXECUTABLE=$(CURDIR)/$(BIN)/python
+	cmake --build build/threads -j $(JOBS) --target threads_test --target thread_pool_test
+	build/threads/thread_pool_test
+	LRENGINE_STRESS_SECONDS=$(STRESS_SECONDS) build/threads/threads_test
 
 # Every kernel for every supported GPU, warnings being errors: ten minutes of two cores, so CI runs it and `make test` does
 # not. Skipped, with a word, where there is no nvcc.
