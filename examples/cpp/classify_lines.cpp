@@ -26,9 +26,7 @@ int main(int argc, char** argv) try {
             continue;
         }
         const lrengine::Classification& best = (*found)[0];
-        float probability = 0.0f;
-        for (const auto& [label, share] : best.scores) probability = label == best.label ? share : probability;
-        std::cout << best.label << '\t' << probability << '\t'
+        std::cout << best.label << '\t' << best.probability << '\t'
                   << std::chrono::duration_cast<std::chrono::microseconds>(took).count() << std::endl;
     }
     return 0;

@@ -1,4 +1,5 @@
 // lrengine.hpp, compiled as C++17: RAII, exceptions, and the form without them.
+#include <algorithm>
 #include <chrono>
 #include <cmath>
 #include <stdexcept>
@@ -196,6 +197,7 @@ TEST(numbers_of_other_calls) {
     CHECK(labelled[0].label == (expected[1] > expected[0] ? "yes" : "no"));
     CHECK(std::abs(labelled[0].scores[1].second - std::exp(expected[1])) < 1e-6f);
     CHECK(labelled[0].scores[1].first == "yes");
+    CHECK(labelled[0].probability == std::max(labelled[0].scores[0].second, labelled[0].scores[1].second));
 }
 
 }  // namespace

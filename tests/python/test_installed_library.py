@@ -164,6 +164,24 @@ def test_labels_of_a_model_that_generates(text_model: Path) -> None:
     assert [row.split("\t")[0] for row in output.splitlines()] == [answer.label for answer in expected]
 
 
+def test_the_readmes_program(text_model: Path, classifier: Path, tmp_path: Path) -> None:
+    program = (ROOT / "examples" / "cpp" / "quickstart.cpp").read_text(encoding="utf-8")
+    assert len(program.splitlines()) <= 30
+    shown = re.search(r"```cpp\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    assert shown is not None
+    assert program.endswith(shown[1])
+    (tmp_path / "swcm").symlink_to(text_model)
+    (tmp_path / "classifier").symlink_to(classifier)
+    sources = re.findall(r'"([^"]*[^\x00-\x7f][^"]*)"', program)
+    translator = Engine.load(text_model, device="cpu")
+    translated = translator.generate(sources[0], max_new_tokens=32, num_beams=4)[0].text
+    label = Engine.load(classifier, device="cpu").classify(sources[1])[0].label
+    streamed = translator.generate(sources[2], max_new_tokens=32)[0].text
+    output, _ = run("quickstart", tmp_path)
+    first, second, third = output.split("\n")[:3]
+    assert (first, second.split()[0], third) == (translated, label, streamed)
+
+
 def test_without_exceptions(ids_model: Path) -> None:
     expected = Engine.load(ids_model, device="cpu").score([[5, 6, 7]], [[8, 9]])[0]
     output, _ = run("no_exceptions", ids_model, "5 6 7", "8 9")

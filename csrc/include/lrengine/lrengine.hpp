@@ -260,6 +260,7 @@ struct Generation {
 
 struct Classification {
     std::string label;                                  // the likeliest
+    float probability = 0.0f;                           // its
     std::vector<std::pair<std::string, float>> scores;  // every label's probability
 };
 
@@ -568,6 +569,7 @@ public:
                 if (array.data[i] > array.data[best]) best = i;
             }
             one.label = names[best];
+            one.probability = array.data[best];
         }
         return result;
     }
