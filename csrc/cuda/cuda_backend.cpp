@@ -10,6 +10,10 @@ namespace {
 // Ids, tables and results of a step fit; weights do not and are copied without this stop.
 constexpr std::size_t kStagingBytes = Device::kStagingBytes;
 
+// Relays that take turns; two in a row must differ. Recorded launches have their own, since a graph may be started
+// behind any launch.
+constexpr unsigned kRelays = Device::kRelays / 2;
+
 }  // namespace
 
 CudaBackend::CudaBackend(std::shared_ptr<Device> device, DType activations)
@@ -118,6 +122,11 @@ void* CudaBackend::scratch(std::size_t bytes) {
         lane_.scratch_bytes = bytes;
     }
     return lane_.scratch;
+}
+
+RelayCounters* CudaBackend::next_relay() {
+    if (!device_->fuses_halves()) return nullptr;
+    return lane_.relays + (recording_ ? kRelays : 0) + relays_taken_++ % kRelays;
 }
 
 GraphCache::Signature CudaBackend::complete(std::span<const std::uint64_t> signature) const {

@@ -6,6 +6,7 @@
 
 #include "cuda/device.h"
 #include "cuda/launch.h"
+#include "cuda/relay.h"
 #include "ops/backend.h"
 
 namespace lrengine::cuda {
@@ -64,6 +65,8 @@ public:
     void project_heads(const ProjectHeadsArgs& args) override;
     void gated_linear(const GatedLinearArgs& args) override;
     void mixed_linear(const MixedLinearArgs& args) override;
+    void attend_project(const AttendProjectArgs& args) override;
+    void feed_forward(const FeedForwardArgs& args) override;
 
     LaunchQueue& queue() { return queue_; }
 
@@ -76,6 +79,8 @@ private:
     GraphCache::Recording record(const std::function<void()>& ops);
     // With what the calls depend on beside their arguments.
     GraphCache::Signature complete(std::span<const std::uint64_t> signature) const;
+    // Counters for one launch of two halves; null where there are to be none.
+    RelayCounters* next_relay();
     // Waits for everything that was asked for.
     void synchronize();
 
@@ -84,6 +89,7 @@ private:
     LaunchQueue queue_;
     Device::Lane lane_;
     std::size_t staged_ = 0;  // of it, in use by copies that may not be done
+    unsigned relays_taken_ = 0;
     bool recording_ = false;
     std::set<GraphCache::Signature> met_;  // run by this session as they are, so that all memory is there
 };

@@ -35,6 +35,11 @@ void check_driver() {
     }
 }
 
+bool is_wanted(const char* variable) {
+    const char* value = std::getenv(variable);
+    return value == nullptr || std::strcmp(value, "0") != 0;
+}
+
 int device_count() {
     int count = 0;
     const cudaError_t status = cudaGetDeviceCount(&count);
@@ -77,8 +82,8 @@ Device::Device(int index) : index_(index) {
     processors_ = attribute(cudaDevAttrMultiProcessorCount, index);
     shared_ = static_cast<std::size_t>(attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin, index));
     cache_ = static_cast<std::size_t>(attribute(cudaDevAttrL2CacheSize, index));
-    const char* overlap = std::getenv("LRENGINE_CUDA_OVERLAP");
-    overlap_wanted_ = overlap == nullptr || std::strcmp(overlap, "0") != 0;
+    overlap_wanted_ = is_wanted("LRENGINE_CUDA_OVERLAP");
+    fusion_wanted_ = is_wanted("LRENGINE_CUDA_FUSE");
     std::size_t free = 0, total = 0;
     check(cudaMemGetInfo(&free, &total), "device memory");
     most_spare_bytes_ = total / 8;
@@ -161,6 +166,9 @@ Device::Lane Device::take_lane() {
         for (cudaEvent_t& mark : lane.marks) check(cudaEventCreateWithFlags(&mark, cudaEventDisableTiming), "event");
         lane.staging = static_cast<char*>(page_locked(kStagingBytes));
         lane.graphs = std::make_unique<GraphCache>();
+        constexpr std::size_t kRelayBytes = kRelays * sizeof(RelayCounters);
+        check(cudaMalloc(reinterpret_cast<void**>(&lane.relays), kRelayBytes), "device memory for counters");
+        check(cudaMemsetAsync(lane.relays, 0, kRelayBytes, lane.stream), "counters");
     } catch (...) {
         destroy(lane);
         throw;
@@ -199,6 +207,7 @@ void Device::destroy(Lane& lane) noexcept {
         if (mark != nullptr) cudaEventDestroy(mark);
     }
     if (lane.mailbox != nullptr) cudaFreeHost(lane.mailbox);
+    if (lane.relays != nullptr) cudaFree(lane.relays);
     if (lane.staging != nullptr) cudaFreeHost(lane.staging);
     if (lane.stream != nullptr) cudaStreamDestroy(lane.stream);
 }

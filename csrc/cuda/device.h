@@ -15,6 +15,7 @@
 
 #include "cuda/graph_cache.h"
 #include "cuda/matmul_library.h"
+#include "cuda/relay.h"
 #include "cuda/status.h"
 #include "ops/take_tokens.h"
 
@@ -37,6 +38,9 @@ public:
     std::size_t cache_bytes() const { return cache_; }        // of the second level
     bool overlaps_launches() const { return capability_ >= 90 && overlap_wanted_; }
 
+    // Whether dependent halves of a layer may be one launch; LRENGINE_CUDA_FUSE=0 turns it off.
+    bool fuses_halves() const { return fusion_wanted_; }
+
     // Makes this device the calling thread's.
     void use() const;
 
@@ -53,9 +57,11 @@ public:
         std::array<cudaEvent_t, kStepRing> marks{};
         void* scratch = nullptr;  // device memory
         std::size_t scratch_bytes = 0;
+        RelayCounters* relays = nullptr;  // kRelays, in device memory: graphs name them
         std::unique_ptr<GraphCache> graphs;
     };
     static constexpr std::size_t kStagingBytes = std::size_t{256} << 10;
+    static constexpr std::size_t kRelays = 8;
 
     // Thread-safe; the calling thread uses this device. Throws Error(kOutOfMemory | kDevice). A lane that is kept
     // serves a later session: page-locking stops the device, and what libraries hold for a stream stays with it.
@@ -92,6 +98,7 @@ private:
     std::size_t shared_ = 0;
     std::size_t cache_ = 0;
     bool overlap_wanted_ = true;  // LRENGINE_CUDA_OVERLAP=0 turns it off
+    bool fusion_wanted_ = true;
     std::unique_ptr<MatmulLibrary> matmul_;
     std::atomic<std::int64_t> launches_ = 0;
 

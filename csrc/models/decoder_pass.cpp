@@ -50,11 +50,11 @@ CacheTarget SequencePass::cache_target(std::size_t layer) const {
 }
 
 void SequencePass::attend_self(const Workspace& work, std::size_t, const AttentionShape& shape, const Heads& heads,
-                               const Matrix& out) const {
+                               const LinearArgs& out) const {
     work.backend.attention({.q = heads.query,
                             .k = heads.key,
                             .v = heads.value,
-                            .out = out,
+                            .out = out.x,
                             .queries = sequences_,
                             .keys = sequences_,
                             .heads = shape.heads,
@@ -63,14 +63,15 @@ void SequencePass::attend_self(const Workspace& work, std::size_t, const Attenti
                             .scale = shape.scale,
                             .causal = true,
                             .bias = {}});
+    work.backend.linear(out);
 }
 
 void SequencePass::attend_source(const Workspace& work, std::size_t layer, const AttentionShape& shape,
-                                 const Matrix& query, const Matrix& out) const {
+                                 const Matrix& query, const LinearArgs& out) const {
     work.backend.attention({.q = query,
                             .k = cross_->keys(layer),
                             .v = cross_->values(layer),
-                            .out = out,
+                            .out = out.x,
                             .queries = sequences_,
                             .keys = sources_,
                             .heads = shape.heads,
@@ -79,6 +80,7 @@ void SequencePass::attend_source(const Workspace& work, std::size_t layer, const
                             .scale = shape.scale,
                             .causal = false,
                             .bias = {}});
+    work.backend.linear(out);
 }
 
 StepRows StepPass::prepare(const Workspace& work, const StepInput& input, std::int64_t capacity,
@@ -141,35 +143,37 @@ CacheTarget StepPass::cache_target(std::size_t layer) const {
 }
 
 void StepPass::attend_self(const Workspace& work, std::size_t layer, const AttentionShape& shape, const Heads& heads,
-                           const Matrix& out) const {
-    work.backend.cached_attention({.q = heads.query,
-                                   .out = out,
-                                   .k = cache_.keys(layer),
-                                   .v = cache_.values(layer),
-                                   .begin = begin_,
-                                   .length = lengths_,
-                                   .table = history_,
-                                   .capacity = capacity_,
-                                   .heads = shape.heads,
-                                   .kv_heads = shape.kv_heads,
-                                   .head_dim = shape.head_dim,
-                                   .scale = shape.scale,
-                                   .longest = longest_});
+                           const LinearArgs& out) const {
+    work.backend.attend_project({.attention = {.q = heads.query,
+                                               .out = out.x,
+                                               .k = cache_.keys(layer),
+                                               .v = cache_.values(layer),
+                                               .begin = begin_,
+                                               .length = lengths_,
+                                               .table = history_,
+                                               .capacity = capacity_,
+                                               .heads = shape.heads,
+                                               .kv_heads = shape.kv_heads,
+                                               .head_dim = shape.head_dim,
+                                               .scale = shape.scale,
+                                               .longest = longest_},
+                                 .out = out});
 }
 
 void StepPass::attend_source(const Workspace& work, std::size_t layer, const AttentionShape& shape, const Matrix& query,
-                             const Matrix& out) const {
-    work.backend.cached_attention({.q = query,
-                                   .out = out,
-                                   .k = cross_.keys(layer),
-                                   .v = cross_.values(layer),
-                                   .begin = source_begin_,
-                                   .length = source_length_,
-                                   .heads = shape.heads,
-                                   .kv_heads = shape.kv_heads,
-                                   .head_dim = shape.head_dim,
-                                   .scale = shape.scale,
-                                   .longest = longest_source_});
+                             const LinearArgs& out) const {
+    work.backend.attend_project({.attention = {.q = query,
+                                               .out = out.x,
+                                               .k = cross_.keys(layer),
+                                               .v = cross_.values(layer),
+                                               .begin = source_begin_,
+                                               .length = source_length_,
+                                               .heads = shape.heads,
+                                               .kv_heads = shape.kv_heads,
+                                               .head_dim = shape.head_dim,
+                                               .scale = shape.scale,
+                                               .longest = longest_source_},
+                                 .out = out});
 }
 
 }  // namespace lrengine

@@ -31,12 +31,13 @@ public:
     virtual CacheTarget cache_target(std::size_t layer) const = 0;
     // Keys and values of the sources that have yet to be made, with the rows' own: they read the same weights.
     virtual std::span<const LinearArgs> source_projections(std::size_t) const { return {}; }
-    // out [M, H*d] = causal attention of the rows to their sequences; `heads` are this layer's q, k, v of the rows.
+    // linear(out) of the causal attention of the rows to their sequences, which goes to out.x [M, H*d]; `heads` are
+    // this layer's q, k, v of the rows.
     virtual void attend_self(const Workspace& work, std::size_t layer, const AttentionShape& shape, const Heads& heads,
-                             const Matrix& out) const = 0;
-    // out [M, H*d] = attention of the rows to their sources: keys and values [source rows, Hkv*d].
+                             const LinearArgs& out) const = 0;
+    // The same of the attention of the rows to their sources: keys and values [source rows, Hkv*d].
     virtual void attend_source(const Workspace& work, std::size_t layer, const AttentionShape& shape,
-                               const Matrix& query, const Matrix& out) const = 0;
+                               const Matrix& query, const LinearArgs& out) const = 0;
 };
 
 // Whole sequences from position 0: prefill (keys and values go to a cache) and teacher forcing (no cache).
@@ -55,9 +56,9 @@ public:
         return layer < pending.size() ? std::span<const LinearArgs>(pending[layer]) : std::span<const LinearArgs>();
     }
     void attend_self(const Workspace& work, std::size_t layer, const AttentionShape& shape, const Heads& heads,
-                     const Matrix& out) const override;
+                     const LinearArgs& out) const override;
     void attend_source(const Workspace& work, std::size_t layer, const AttentionShape& shape, const Matrix& query,
-                       const Matrix& out) const override;
+                       const LinearArgs& out) const override;
 
 private:
     Packing sequences_, sources_;
@@ -87,9 +88,9 @@ public:
 
     CacheTarget cache_target(std::size_t layer) const override;
     void attend_self(const Workspace& work, std::size_t layer, const AttentionShape& shape, const Heads& heads,
-                     const Matrix& out) const override;
+                     const LinearArgs& out) const override;
     void attend_source(const Workspace& work, std::size_t layer, const AttentionShape& shape, const Matrix& query,
-                       const Matrix& out) const override;
+                       const LinearArgs& out) const override;
 
 private:
     const KvCache& cache_;

@@ -104,8 +104,7 @@ void Llm::attend(const Workspace& work, const DecoderPass& pass, std::size_t lay
     }
     work.backend.project_heads(args);
     const Matrix mixed = work.matrix(x.rows, shape_.query_width());
-    pass.attend_self(work, layer, shape_, heads, mixed);
-    work.backend.linear(product(mixed, weights.attention.out, x, x));
+    pass.attend_self(work, layer, shape_, heads, product(mixed, weights.attention.out, x, x));
 }
 
 Matrix Llm::normalized(const Workspace& work, const Matrix& hidden) const {

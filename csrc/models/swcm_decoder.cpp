@@ -170,8 +170,7 @@ void SwcmDecoder::self_attention(const Workspace& work, const DecoderPass& pass,
                                 .cache_only = target.only,
                                 .beside = pass.source_projections(layer)});
     const Matrix mixed = work.matrix(x.rows, shape_.query_width());
-    pass.attend_self(work, layer, shape_, heads, mixed);
-    work.backend.linear(product(mixed, weights.out, out, residual));
+    pass.attend_self(work, layer, shape_, heads, product(mixed, weights.out, out, residual));
 }
 
 void SwcmDecoder::cross_attention(const Workspace& work, const DecoderPass& pass, std::size_t layer,
@@ -183,8 +182,7 @@ void SwcmDecoder::cross_attention(const Workspace& work, const DecoderPass& pass
     const LinearArgs projection = product(x, weights.query, query);
     work.backend.normed_linear({.norm = norm, .products = std::span(&projection, 1)});
     const Matrix mixed = work.matrix(x.rows, shape_.query_width());
-    pass.attend_source(work, layer, shape_, query, mixed);
-    work.backend.linear(product(mixed, weights.out, out, residual));
+    pass.attend_source(work, layer, shape_, query, product(mixed, weights.out, out, residual));
 }
 
 }  // namespace lrengine

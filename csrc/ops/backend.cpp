@@ -39,6 +39,24 @@ void Backend::mixed_linear(const MixedLinearArgs& args) {
     linear(args.product);
 }
 
+void Backend::attend_project(const AttendProjectArgs& args) {
+    cached_attention(args.attention);
+    linear(args.out);
+}
+
+void Backend::feed_forward(const FeedForwardArgs& args) {
+    if (args.gate.weight) {
+        gated_linear(
+            {.norm = args.norm, .gate = args.gate, .up = args.in, .activation = args.activation, .out = args.out.x});
+    } else {
+        LinearArgs in = args.in;
+        in.activation = args.activation;
+        in.out = args.out.x;
+        normed_linear({.norm = args.norm, .products = std::span(&in, 1)});
+    }
+    linear(args.out);
+}
+
 void Backend::project_top_k(const ProjectTopKArgs&) {
     fail(ErrorCode::kInternal, device() + ": project_top_k is not there; linear() and top_k() are");
 }

@@ -28,7 +28,7 @@ namespace lrengine {
 
 // Raised with any change to Backend or to the arguments of an op: a backend in a library of its own must have been
 // built for the same number.
-inline constexpr int kBackendInterface = 3;
+inline constexpr int kBackendInterface = 4;
 
 // Integer inputs of ops (ids, positions, offsets, tables) lie in backend memory: put them there with copy_to_device().
 // Calls are asynchronous on devices that are; copy_to_host() waits for what it reads.
@@ -83,6 +83,8 @@ public:
     virtual void project_heads(const ProjectHeadsArgs& args);
     virtual void gated_linear(const GatedLinearArgs& args);
     virtual void mixed_linear(const MixedLinearArgs& args);
+    virtual void attend_project(const AttendProjectArgs& args);
+    virtual void feed_forward(const FeedForwardArgs& args);
 
     // Runs `ops`, which with the same signature always makes the same calls with the same arguments, in this session
     // and in any other of this process; only what is in memory differs. A device may remember the calls and repeat them

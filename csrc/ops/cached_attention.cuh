@@ -1,41 +1,9 @@
-// The kernels of cached attention; cached_attention_cuda.cu says how they share out the work.
+// The work of a block in cached attention; cached_attention_cuda.cu says how it is shared out.
 #pragma once
 
-#include "cuda/packs.cuh"
+#include "ops/cached_attention_plan.h"
 
 namespace lrengine::cuda {
-
-constexpr int kMaxHeadDim = kPack * kWarp;
-constexpr int kMaxGroup = 4;  // queries of one block
-constexpr int kMaxWarps = 16;
-constexpr std::int64_t kMaxShares = 16;
-
-struct CachedAttentionJob {
-    PackedView q, k, v;
-    MatrixView out;
-    const std::int32_t *begin, *length, *table;
-    std::int64_t capacity;
-    std::int64_t key_rows;
-    float* partial;  // [M, H, shares, 2 + d]: largest, sum, out; null with one share
-    int heads;
-    int group;  // query heads of a key head
-    int group_blocks;
-    int head_dim;
-    int lanes_per_key;
-    int shares;
-    float scale;
-};
-
-// Keys whose loads a lane has in flight.
-template <Elements kElements>
-constexpr int kKeysInFlight = kIs16Bit<kElements>               ? 4
-                              : kElements == Elements::kFloat32 ? 2
-                                                                : 1;
-
-// Shared memory of a block: largest, sum and out of every warp's queries.
-constexpr std::size_t merge_floats(int warps, int group, int head_dim) {
-    return static_cast<std::size_t>(warps) * static_cast<std::size_t>(group) * static_cast<std::size_t>(head_dim + 2);
-}
 
 // exp(value - largest), 0 for the -inf of what has seen no key.
 __device__ __forceinline__ float relative_weight(float value, float largest) {
@@ -117,13 +85,24 @@ __device__ __forceinline__ float normalized(const MergedColumn& merged) {
     return merged.sum == 0.0f ? 0.0f : merged.out / merged.sum;
 }
 
-// Merges lanes and warps, and writes the block's share of its `queries` queries, or, if it is the only one, the result.
+// What a block does at a time: part of the query group of a row and key head, for a share of the keys.
+struct AttentionItem {
+    std::int64_t row;
+    int group_block, kv_head, share;
+};
+
+// A thread's place in its block.
+struct AttentionThread {
+    int lane, warp, warps;
+};
+
+// Merges lanes and warps, and writes the item's share of its `queries` queries, or, if it is the only one, the result.
+// `parts`: merge_floats() of shared memory.
 template <int kGroup>
 __device__ __forceinline__ void merge_block(const CachedAttentionJob& job, PartialAttention<kGroup>& attention,
-                                            std::int64_t row, int first_head, int queries) {
-    LRENGINE_DYNAMIC_SHARED(float, parts);
-    const int lane = static_cast<int>(threadIdx.x), warp = static_cast<int>(threadIdx.y);
-    const int warps = static_cast<int>(blockDim.y), share = static_cast<int>(blockIdx.z);
+                                            const AttentionItem& item, const AttentionThread& thread, int first_head,
+                                            int queries, float* parts) {
+    const auto [lane, warp, warps] = thread;
     const int head_dim = job.head_dim, own_col = lane % job.lanes_per_key * kPack;
     for (int offset = job.lanes_per_key; offset < kWarp; offset *= 2) attention.merge_with_lane(offset);
     const int part_floats = head_dim + 2;
@@ -142,14 +121,14 @@ __device__ __forceinline__ void merge_block(const CachedAttentionJob& job, Parti
         }
     }
     __syncthreads();
-    for (int item = warp * kWarp + lane; item < queries * head_dim; item += warps * kWarp) {
-        const int g = item / head_dim, col = item % head_dim, head = first_head + g;
+    for (int i = warp * kWarp + lane; i < queries * head_dim; i += warps * kWarp) {
+        const int g = i / head_dim, col = i % head_dim, head = first_head + g;
         const MergedColumn merged = merge_parts(parts + g * part_floats, warps, kGroup * part_floats, col);
         if (job.shares == 1) {
-            store(job.out, row, static_cast<std::int64_t>(head) * head_dim + col, normalized(merged));
+            store(job.out, item.row, static_cast<std::int64_t>(head) * head_dim + col, normalized(merged));
             continue;
         }
-        float* part = job.partial + ((row * job.heads + head) * job.shares + share) * part_floats;
+        float* part = job.partial + ((item.row * job.heads + head) * job.shares + item.share) * part_floats;
         if (col == 0) {
             part[0] = merged.largest;
             part[1] = merged.sum;
@@ -158,25 +137,22 @@ __device__ __forceinline__ void merge_block(const CachedAttentionJob& job, Parti
     }
 }
 
-// A block: row and part of the query group, key head, share of the keys.
+// Every thread of the block comes along; `parts`: merge_floats() of shared memory.
 template <Elements kElements, int kGroup>
-__global__ void __launch_bounds__(kWarp* kMaxWarps) cached_attention_kernel(CachedAttentionJob job) {
+__device__ __forceinline__ void attend(const CachedAttentionJob& job, const AttentionItem& item,
+                                       const AttentionThread& thread, float* parts) {
     constexpr int kKeys = kKeysInFlight<kElements>;
-    const int lane = static_cast<int>(threadIdx.x), warp = static_cast<int>(threadIdx.y);
-    const int warps = static_cast<int>(blockDim.y);
+    const auto [lane, warp, warps] = thread;
     const int keys_per_warp = kWarp / job.lanes_per_key;
     const int own_key = warp * keys_per_warp + lane / job.lanes_per_key;
     const int own_col = lane % job.lanes_per_key * kPack;
-    const std::int64_t row = static_cast<int>(blockIdx.x) / job.group_blocks;
-    const int kv_head = static_cast<int>(blockIdx.y), share = static_cast<int>(blockIdx.z);
-    const int first_in_group = static_cast<int>(blockIdx.x) % job.group_blocks * kGroup;
+    const std::int64_t row = item.row;
+    const int first_in_group = item.group_block * kGroup;
     const int queries = min(kGroup, job.group - first_in_group);
-    const int first_head = kv_head * job.group + first_in_group;
+    const int first_head = item.kv_head * job.group + first_in_group;
     const int head_dim = job.head_dim;
-    const std::int64_t kv_begin = static_cast<std::int64_t>(kv_head) * head_dim, kv_end = kv_begin + head_dim;
+    const std::int64_t kv_begin = static_cast<std::int64_t>(item.kv_head) * head_dim, kv_end = kv_begin + head_dim;
     const std::int64_t kv_col = kv_begin + own_col;
-    wait_for_previous_kernels();
-    allow_next_kernel();
 
     float q[kGroup][kPack];
 #pragma unroll
@@ -193,7 +169,7 @@ __global__ void __launch_bounds__(kWarp* kMaxWarps) cached_attention_kernel(Cach
     const int length = job.length[row], step = keys_per_warp * warps * kKeys;
     const std::int64_t begin = job.table != nullptr ? 0 : job.begin[row];
     const std::int32_t* slots = job.table != nullptr ? job.table + row * job.capacity : nullptr;
-    for (int first = share * step; first < length; first += job.shares * step) {
+    for (int first = item.share * step; first < length; first += job.shares * step) {
         RawPack<kElements> keys[kKeys], values[kKeys];
         std::int64_t at[kKeys];
 #pragma unroll
@@ -251,7 +227,7 @@ __global__ void __launch_bounds__(kWarp* kMaxWarps) cached_attention_kernel(Cach
         }
     }
 
-    merge_block(job, attention, row, first_head, queries);
+    merge_block(job, attention, item, thread, first_head, queries, parts);
 }
 
 }  // namespace lrengine::cuda

@@ -24,6 +24,19 @@ namespace lrengine::cuda {
 
 namespace {
 
+// A block: row and part of the query group, key head, share of the keys.
+template <Elements kElements, int kGroup>
+__global__ void __launch_bounds__(kWarp* kMaxAttentionWarps) cached_attention_kernel(CachedAttentionJob job) {
+    LRENGINE_DYNAMIC_SHARED(float, parts);
+    const int at = static_cast<int>(blockIdx.x);
+    const AttentionItem item{at / job.group_blocks, at % job.group_blocks, static_cast<int>(blockIdx.y),
+                             static_cast<int>(blockIdx.z)};
+    wait_for_previous_kernels();
+    allow_next_kernel();
+    attend<kElements, kGroup>(
+        job, item, {static_cast<int>(threadIdx.x), static_cast<int>(threadIdx.y), static_cast<int>(blockDim.y)}, parts);
+}
+
 // Merges the shares of a row and head: M H shares (d + 2) floats read, M H d elements written.
 __global__ void __launch_bounds__(kWarp) combine_kernel(CachedAttentionJob job) {
     const std::int64_t row = blockIdx.x, head = blockIdx.y;
@@ -36,7 +49,37 @@ __global__ void __launch_bounds__(kWarp) combine_kernel(CachedAttentionJob job) 
     }
 }
 
-void check_shapes(const CachedAttentionArgs& args) {
+// Lanes of a key: a power of two.
+int lanes_per_key(const CachedAttentionArgs& args) {
+    int lanes = 1;
+    while (lanes * kPack < args.head_dim) lanes *= 2;
+    return lanes;
+}
+
+AttentionPartition partition_of(const CachedAttentionArgs& args, Elements elements, int processors) {
+    AttentionPartition partition{1, 1, 1};
+    const std::int64_t group = args.heads / args.kv_heads;
+    while (partition.group < group && partition.group < kMaxGroup) partition.group *= 2;
+
+    const std::int64_t bound = most_keys(args), keys = keys_per_warp(args, elements);
+    const std::int64_t blocks = args.q.rows * args.kv_heads * divide_up(group, partition.group);
+    // Blocks that fill the device several times over need few warps each.
+    std::int64_t most = blocks >= 4 * processors ? 4 : kMaxAttentionWarps;
+    while (most > 1 && merge_floats(static_cast<int>(most), partition.group, static_cast<int>(args.head_dim)) > 12288) {
+        most /= 2;
+    }
+    partition.warps = static_cast<int>(std::clamp<std::int64_t>(divide_up(bound, keys), 1, most));
+    // A second kernel to merge costs about two steps of a block, however few of the keys are there yet.
+    constexpr std::int64_t kStepsWorthSharing = 8;
+    const std::int64_t steps = divide_up(bound, keys * partition.warps);
+    const std::int64_t room = std::max<std::int64_t>(2 * processors / std::max<std::int64_t>(blocks, 1), 1);
+    if (steps >= kStepsWorthSharing) partition.shares = static_cast<int>(std::min({steps / 2, room, kMaxShares}));
+    return partition;
+}
+
+}  // namespace
+
+void check_cached_attention(const CachedAttentionArgs& args) {
     const std::int64_t width = args.heads * args.head_dim, kv_width = args.kv_heads * args.head_dim;
     expect(args.kv_heads > 0 && args.heads % args.kv_heads == 0,
            "cached_attention: heads do not share key heads evenly");
@@ -48,85 +91,51 @@ void check_shapes(const CachedAttentionArgs& args) {
     expect_supported(args.kv_heads <= 65535, "cached_attention: more than 65535 key heads");
 }
 
-// A type if keys and values have it, and heads consist of whole packs.
 Elements common_elements_of(const CachedAttentionArgs& args) {
     const bool whole = args.head_dim % kPack == 0 && packed_view_of(args.q).aligned && packed_view_of(args.k).aligned &&
                        packed_view_of(args.v).aligned;
     return whole && args.k.dtype == args.v.dtype ? elements_of(args.k.dtype) : Elements::kAny;
 }
 
-// How the keys are shared out: warps of a block, blocks of a row and key head.
-struct Partition {
-    int lanes_per_key;
-    int group;         // queries that a block takes: 1, 2 or 4
-    int group_blocks;  // blocks for all queries of a key head
-    int warps;
-    int shares;
-};
-
-// Most keys that a row may have.
-std::int64_t bound_of(const CachedAttentionArgs& args) {
-    if (args.longest > 0) return args.longest;
-    return args.capacity > 0 ? args.capacity : args.k.rows;
+std::int64_t keys_per_warp(const CachedAttentionArgs& args, Elements elements) {
+    int in_flight = 0;
+    with_elements(elements, [&](auto e) { in_flight = kKeysInFlight<e.value>; });
+    return static_cast<std::int64_t>(kWarp / lanes_per_key(args)) * in_flight;
 }
 
-Partition partition_of(const CachedAttentionArgs& args, Elements elements, int processors) {
-    Partition partition{1, 1, 1, 1, 1};
-    while (partition.lanes_per_key * kPack < args.head_dim) partition.lanes_per_key *= 2;
+CachedAttentionJob job_of(const CachedAttentionArgs& args, const AttentionPartition& partition) {
     const std::int64_t group = args.heads / args.kv_heads;
-    while (partition.group < group && partition.group < kMaxGroup) partition.group *= 2;
-    partition.group_blocks = static_cast<int>(divide_up(group, partition.group));
-
-    const std::int64_t bound = bound_of(args);
-    int keys_in_flight = 0;
-    with_elements(elements, [&](auto e) { keys_in_flight = kKeysInFlight<e.value>; });
-    const std::int64_t keys_per_warp = kWarp / partition.lanes_per_key * keys_in_flight;
-    const std::int64_t blocks = args.q.rows * args.kv_heads * partition.group_blocks;
-    // Blocks that fill the device several times over need few warps each.
-    std::int64_t most = blocks >= 4 * processors ? 4 : kMaxWarps;
-    while (most > 1 && merge_floats(static_cast<int>(most), partition.group, static_cast<int>(args.head_dim)) > 12288) {
-        most /= 2;
-    }
-    partition.warps = static_cast<int>(std::clamp<std::int64_t>(divide_up(bound, keys_per_warp), 1, most));
-    // A second kernel to merge costs about two steps of a block, however few of the keys are there yet.
-    constexpr std::int64_t kStepsWorthSharing = 8;
-    const std::int64_t steps = divide_up(bound, keys_per_warp * partition.warps);
-    const std::int64_t room = std::max<std::int64_t>(2 * processors / std::max<std::int64_t>(blocks, 1), 1);
-    if (steps >= kStepsWorthSharing) partition.shares = static_cast<int>(std::min({steps / 2, room, kMaxShares}));
-    return partition;
+    return {packed_view_of(args.q),
+            packed_view_of(args.k),
+            packed_view_of(args.v),
+            view_of(args.out),
+            args.begin,
+            args.length,
+            args.table,
+            args.capacity,
+            args.k.rows,
+            nullptr,
+            static_cast<int>(args.heads),
+            static_cast<int>(group),
+            static_cast<int>(divide_up(group, partition.group)),
+            static_cast<int>(args.head_dim),
+            lanes_per_key(args),
+            partition.shares,
+            args.scale};
 }
-
-}  // namespace
 
 void CudaBackend::cached_attention(const CachedAttentionArgs& args) {
-    check_shapes(args);
+    check_cached_attention(args);
     const Elements elements = common_elements_of(args);
-    const Partition partition = partition_of(args, elements, device_->processors());
-    const std::int64_t rows = args.q.rows, group = args.heads / args.kv_heads;
-    CachedAttentionJob job{packed_view_of(args.q),
-                           packed_view_of(args.k),
-                           packed_view_of(args.v),
-                           view_of(args.out),
-                           args.begin,
-                           args.length,
-                           args.table,
-                           args.capacity,
-                           args.k.rows,
-                           nullptr,
-                           static_cast<int>(args.heads),
-                           static_cast<int>(group),
-                           partition.group_blocks,
-                           static_cast<int>(args.head_dim),
-                           partition.lanes_per_key,
-                           partition.shares,
-                           args.scale};
+    const AttentionPartition partition = partition_of(args, elements, device_->processors());
+    const std::int64_t rows = args.q.rows;
+    CachedAttentionJob job = job_of(args, partition);
     if (partition.shares > 1) {
-        const std::int64_t floats = rows * args.heads * partition.shares * (args.head_dim + 2);
-        job.partial = static_cast<float*>(scratch(static_cast<std::size_t>(floats) * sizeof(float)));
+        job.partial = static_cast<float*>(scratch(static_cast<std::size_t>(partial_floats(job, rows)) * sizeof(float)));
     }
     const int head_dim = static_cast<int>(args.head_dim);
-    const LaunchShape shape{dim3(static_cast<unsigned>(rows * partition.group_blocks),
-                                 static_cast<unsigned>(args.kv_heads), static_cast<unsigned>(partition.shares)),
+    const LaunchShape shape{dim3(static_cast<unsigned>(rows * job.group_blocks), static_cast<unsigned>(args.kv_heads),
+                                 static_cast<unsigned>(partition.shares)),
                             dim3(kWarp, static_cast<unsigned>(partition.warps)),
                             merge_floats(partition.warps, partition.group, head_dim) * sizeof(float)};
     with_elements(elements, [&](auto e) {

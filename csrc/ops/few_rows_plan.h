@@ -13,6 +13,8 @@
 #include "cuda/device.h"
 #include "cuda/launch.h"
 #include "cuda/packs.cuh"
+#include "cuda/relay.h"
+#include "ops/fused.h"
 #include "ops/linear.h"
 #include "ops/norm.h"
 
@@ -51,7 +53,8 @@ struct Product {
     Activation activation;
 };
 
-// x of all products is out, the norm of this x, which every block computes for itself and the first one writes.
+// x of all products is out, the norm of this x, which every block computes for itself and the one with the first tile
+// writes.
 struct FusedNorm {
     PackedView x, out;  // x.matrix.data is null when there is none
     PackedView weight, bias;
@@ -63,13 +66,16 @@ struct FusedNorm {
 // i warp s reads chunk i * splits + s. x lies in shared memory `stretch` chunks at a time.
 // A pair is one product with another's weight, scales and bias beside it, for the same outputs: count is 1, the other
 // is items[1], and a group has 2 outputs.
-struct Products {
-    Product items[kMaxProducts];
+template <int kItems>
+struct ProductList {
+    Product items[kItems];
     int count;
     int tiles;
     int groups, splits, stretch;
     FusedNorm norm;
 };
+
+using Products = ProductList<kMaxProducts>;
 
 static_assert(sizeof(Products) <= 4000, "a launch has 4 KB of parameters");
 
@@ -101,6 +107,22 @@ bool fuse_norm(FewRowsPlan& plan, const NormArgs& norm);
 // Products of few rows that fit in one launch, with the norm that they read if there is one.
 std::optional<FewRowsPlan> plan_together(const Device& device, const std::optional<NormArgs>& norm,
                                          std::span<const LinearArgs> products);
+
+// gated_linear() without its norm, as a pair that writes to args.out; null if it is none for the few-row kernels.
+std::optional<FewRowsPlan> plan_gated(const Device& device, const GatedLinearArgs& args);
+
+// A plan's list, which has at most kItems products (a pair: 2), for a launch that carries more than one.
+template <int kItems>
+ProductList<kItems> shortened(const Products& list) {
+    ProductList<kItems> few{{}, list.count, list.tiles, list.groups, list.splits, list.stretch, list.norm};
+    for (int i = 0; i < kItems; ++i) few.items[i] = list.items[i];
+    return few;
+}
+
+// A launch of two halves, of which the second is the products of `second`: its blocks have room for `warps` warps and
+// `shared_bytes` of the first half. As many as the device holds at a time, at most one for each of `parts` or tiles.
+LaunchShape shape_of_halves(const Device& device, const FewRowsPlan& second, int parts, int warps,
+                            std::size_t shared_bytes);
 
 // linear() of a plan, whose weights are of this type.
 void run_few_rows(LaunchQueue& queue, DType type, const FewRowsPlan& plan);

@@ -90,6 +90,12 @@ int groups_for(std::int64_t groups, int rows, int processors, int room, bool spl
     return static_cast<int>(std::clamp<std::int64_t>(each, 1, room));
 }
 
+// Blocks that the device holds at a time, as far as registers and shared memory go.
+int resident_blocks(const Device& device, int rows, int warps, std::size_t shared_bytes) {
+    const auto fitting = static_cast<int>(device.shared_per_block() / (shared_bytes + 1024));
+    return std::clamp(fitting, 1, blocks_per_processor(rows) * kMaxWarps / warps) * device.processors();
+}
+
 // Everything but the products. `width`: outputs of a group.
 void lay_out(FewRowsPlan& plan, const Device& device, DType type, int width, bool split) {
     Products& list = plan.products;
@@ -114,10 +120,8 @@ void lay_out(FewRowsPlan& plan, const Device& device, DType type, int width, boo
     plan.staged_columns = list.stretch * chunk;
     plan.shape.shared_bytes = static_cast<std::size_t>(list.stretch * row_bytes) +
                               sizeof(float) * 2 * kMaxWarps * kOutputs * static_cast<std::size_t>(plan.rows);
-    const auto fitting = static_cast<int>(device.shared_per_block() / (plan.shape.shared_bytes + 1024));
     const int warps = list.groups * list.splits;
-    const int resident =
-        std::clamp(fitting, 1, blocks_per_processor(plan.rows) * kMaxWarps / warps) * device.processors();
+    const int resident = resident_blocks(device, plan.rows, warps, plan.shape.shared_bytes);
     plan.shape.grid = dim3(static_cast<unsigned>(std::min(list.tiles, resident)));
     plan.shape.block = dim3(static_cast<unsigned>(warps * kWarp));
 }
@@ -179,6 +183,16 @@ FewRowsPlan plan_pair(const Device& device, const LinearArgs& first, const Linea
     plan.products.count = 1;
     lay_out(plan, device, first.weight.dtype, kPairOutputs, true);
     return plan;
+}
+
+LaunchShape shape_of_halves(const Device& device, const FewRowsPlan& second, int parts, int warps,
+                            std::size_t shared_bytes) {
+    const LaunchShape& own = second.shape;
+    const std::size_t bytes = std::max(own.shared_bytes, shared_bytes);
+    const int most = std::max(warps, static_cast<int>(own.block.x) / kWarp);
+    const int blocks =
+        std::min(std::max(parts, second.products.tiles), resident_blocks(device, second.rows, most, bytes));
+    return {dim3(static_cast<unsigned>(blocks)), dim3(static_cast<unsigned>(most * kWarp)), bytes};
 }
 
 bool fuse_norm(FewRowsPlan& plan, const NormArgs& norm) {

@@ -48,10 +48,11 @@ __device__ __forceinline__ void stage(const PackedView& x, int rows, int cols, i
     }
 }
 
-// Whole rows in shared memory to their norm. `statistics`: 2 * rows floats of shared memory.
+// Whole rows in shared memory to their norm. `writes`: whether this block writes norm.out; `statistics`: 2 * rows floats
+// of shared memory.
 template <DType kType>
-__device__ __forceinline__ void normalize(const FusedNorm& norm, int rows, int cols, int length, float* staged,
-                                          float* statistics) {
+__device__ __forceinline__ void normalize(const FusedNorm& norm, int rows, int cols, int length, bool writes,
+                                          float* staged, float* statistics) {
     const int thread = static_cast<int>(threadIdx.x), threads = static_cast<int>(blockDim.x), lane = thread % kWarp;
     for (int m = thread / kWarp; m < rows; m += threads / kWarp) {
         const float* row = staged + m * length;
@@ -83,7 +84,7 @@ __device__ __forceinline__ void normalize(const FusedNorm& norm, int rows, int c
             values[j] = ((j < 4 ? low[j] : high[j - 4]) - mean) * factor * weight[j] + bias[j];
         }
         store_staged(low, high, values);
-        if (blockIdx.x == 0) store_pack(norm.out, m, k, cols, values);
+        if (writes) store_pack(norm.out, m, k, cols, values);
     }
 }
 

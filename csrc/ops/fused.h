@@ -5,6 +5,7 @@
 #include <optional>
 #include <span>
 
+#include "ops/attention.h"
 #include "ops/elementwise.h"
 #include "ops/layer_mix.h"
 #include "ops/linear.h"
@@ -46,6 +47,23 @@ struct GatedLinearArgs {
 struct MixedLinearArgs {
     LayerMixArgs mix;
     LinearArgs product;
+};
+
+// cached_attention(attention), then linear(out), whose x is attention.out; that may be left unwritten.
+struct AttendProjectArgs {
+    CachedAttentionArgs attention;
+    LinearArgs out;
+};
+
+// A feed-forward block of two products, or with a gate (its weight is null without one) of three: norm(norm), then
+//     activation(linear(in))    or    activation(linear(gate)) * linear(in)
+// to out.x, then linear(out). in, gate and out have no activation of their own, in and gate no residual. What in and
+// gate write, where it is not out.x, may be left unwritten. out.out may be the memory of norm.x, norm.out or in.x.
+struct FeedForwardArgs {
+    std::optional<NormArgs> norm;
+    LinearArgs gate, in;
+    Activation activation = Activation::kNone;
+    LinearArgs out;
 };
 
 }  // namespace lrengine

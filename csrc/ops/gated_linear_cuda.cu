@@ -9,26 +9,11 @@
 #include "cuda/checks.h"
 #include "cuda/cuda_backend.h"
 #include "cuda/products.h"
-#include "ops/linear_epilogue.cuh"
-#include "ops/linear_few_rows.cuh"
+#include "ops/few_rows_sinks.cuh"
 
 namespace lrengine::cuda {
 
 namespace {
-
-struct StoreGated {
-    static constexpr bool kTakesNorm = true;
-    static constexpr bool kTakesPair = true;
-
-    const Product& up;
-    Activation activation;
-
-    __device__ void take(const Product& gate, int m, int n, float gate_sum, float up_sum) const {
-        const float opened = activate(activation, value_of(gate_sum, gate.scales, gate.bias, n));
-        store(gate.out, m, n, opened * value_of(up_sum, up.scales, up.bias, n));
-    }
-    __device__ void end_tile(int) const {}
-};
 
 template <DType kType, int kRows>
 __global__ void __launch_bounds__(kMaxWarps* kWarp, blocks_per_processor(kRows))
@@ -48,6 +33,8 @@ bool is_pair(const GatedLinearArgs& args) {
            is_plain(args.up) && has_few_rows(args.gate) && has_few_rows(args.up);
 }
 
+}  // namespace
+
 std::optional<FewRowsPlan> plan_gated(const Device& device, const GatedLinearArgs& args) {
     check_product(args.gate);
     check_product(args.up);
@@ -60,8 +47,6 @@ std::optional<FewRowsPlan> plan_gated(const Device& device, const GatedLinearArg
     gate.out = args.out;
     return plan_pair(device, gate, args.up);
 }
-
-}  // namespace
 
 void CudaBackend::gated_linear(const GatedLinearArgs& args) {
     std::optional<FewRowsPlan> plan = plan_gated(*device_, args);

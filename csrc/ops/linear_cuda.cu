@@ -14,24 +14,12 @@
 #include "cuda/cuda_backend.h"
 #include "cuda/products.h"
 #include "cuda/weights.cuh"
+#include "ops/few_rows_sinks.cuh"
 #include "ops/linear_epilogue.cuh"
-#include "ops/linear_few_rows.cuh"
 
 namespace lrengine::cuda {
 
 namespace {
-
-struct StoreOutputs {
-    static constexpr bool kTakesNorm = true;
-    static constexpr bool kTakesPair = false;
-
-    __device__ void take(const Product& product, int m, int n, float sum) const {
-        finish_output(
-            {product.scales, product.bias, product.residual, product.out, product.activation, product.out_rows}, m, n,
-            sum);
-    }
-    __device__ void end_tile(int) const {}
-};
 
 template <DType kType, int kRows>
 __global__ void __launch_bounds__(kMaxWarps* kWarp, blocks_per_processor(kRows))

@@ -174,41 +174,56 @@ struct TileRange {
 // One block's part of the products. sink.take(product, m, n, sum) is called once for every element of its tiles, by any
 // thread; sink.end_tile(tile), by all threads after each tile. Sink::kTakesNorm: the products may have a norm.
 // Sink::kTakesPair: the list is a pair, and take() gets the sums of both, (product, m, n, sum, second).
-template <DType kType, int kRows, typename Sink>
+template <DType kType, int kRows, typename Sink, typename List = Products>
 class Multiplier {
 public:
     // `shared`: stretch * per_chunk * kRows floats for x and 2 * kMaxWarps * kOutputs * kRows for partial sums.
-    __device__ Multiplier(const Products& list, float* shared, Sink& sink)
+    // Warps beyond the plan's groups have no work, but must come along.
+    __device__ Multiplier(const List& list, float* shared, Sink& sink)
         : list_(list),
           staged_(shared),
           partial_(shared + list.stretch * kChunk * kRows),
           sink_(sink),
           lane_(static_cast<int>(threadIdx.x) % kWarp),
           split_(static_cast<int>(threadIdx.x) / kWarp % list.splits),
-          group_(static_cast<int>(threadIdx.x) / kWarp / list.splits) {}
+          group_(static_cast<int>(threadIdx.x) / kWarp / list.splits),
+          active_(group_ < list.groups) {}
 
     // Holds the kernel's wait_for_previous_kernels().
     __device__ __forceinline__ void run(const TileRange& range) {
-        Cursor at{range.begin, 0, 0, steps(list_.items[0])};
-        find_product(at);
-        Packet<kType> current = fetch(at, range.end);
+        start(range);
         wait_for_previous_kernels();
         allow_next_kernel();
-        while (at.tile < range.end) {
-            const Product& product = list_.items[at.product];
-            Cursor next = at;
-            if (++next.step == at.steps) {
-                next.tile += range.stride;
+        multiply();
+    }
+
+    // Asks for the first words of these tiles: nothing but weights.
+    __device__ __forceinline__ void start(const TileRange& range) {
+        range_ = range;
+        at_ = {range.begin, 0, 0, steps(list_.items[0])};
+        find_product(at_);
+        current_ = fetch(at_);
+    }
+
+    // The products of the tiles that were started.
+    __device__ __forceinline__ void multiply() {
+        while (at_.tile < range_.end) {
+            const Product& product = list_.items[at_.product];
+            Cursor next = at_;
+            if (++next.step == at_.steps) {
+                next.tile += range_.stride;
                 next.step = 0;
                 find_product(next);
             }
-            const int chunk = at.step * list_.splits + split_, begin = stage_stretch_of(product, chunk);
-            const Packet<kType> ahead = fetch(next, range.end);
-            accumulate<kType, kRows>(current, staged_ + (chunk - begin) * kChunk + lane_ * 4, list_.stretch * kChunk,
-                                     sums_);
-            if (next.tile != at.tile) finish(product, at.tile);
-            at = next;
-            current = ahead;
+            const int chunk = at_.step * list_.splits + split_, begin = stage_stretch_of(product, chunk);
+            const Packet<kType> ahead = fetch(next);
+            if (active_) {
+                accumulate<kType, kRows>(current_, staged_ + (chunk - begin) * kChunk + lane_ * 4,
+                                         list_.stretch * kChunk, sums_);
+            }
+            if (next.tile != at_.tile) finish(product, at_.tile);
+            at_ = next;
+            current_ = ahead;
         }
     }
 
@@ -241,11 +256,11 @@ private:
         return ((tile - product.first_tile) * list_.groups + group) * kWidth;
     }
 
-    __device__ __forceinline__ Packet<kType> fetch(const Cursor& at, int end) const {
+    __device__ __forceinline__ Packet<kType> fetch(const Cursor& at) const {
         const Product& product = list_.items[at.product];
         const int k = (at.step * list_.splits + split_) * kChunk + lane_ * per_load(kType);
         Packet<kType> packet{};
-        if (at.tile >= end || k >= product.cols) return packet;
+        if (!active_ || at.tile >= range_.end || k >= product.cols) return packet;
         const int n = first_output(product, at.tile, group_), last = product.outputs - 1;
 #pragma unroll
         for (int r = 0; r < kOutputs; ++r) {
@@ -293,7 +308,7 @@ private:
             __syncthreads();
         }
         if (fuses_norm()) {
-            normalize<kType>(list_.norm, product.rows, product.cols, length, staged_, partial_);
+            normalize<kType>(list_.norm, product.rows, product.cols, length, range_.begin == 0, staged_, partial_);
             __syncthreads();
         }
     }
@@ -312,13 +327,13 @@ private:
     }
 
     __device__ __forceinline__ void finish(const Product& product, int tile) {
-        sum_over_lanes<kCount>(sums_, lane_);
+        if (active_) sum_over_lanes<kCount>(sums_, lane_);
         const int first = Totals<kCount>::first(lane_);
         if (list_.splits > 1) {
             finish_split(product, tile, first);
         } else if constexpr (Sink::kTakesPair) {
-            finish_pair(product, tile, first);
-        } else if (Totals<kCount>::owns(lane_)) {
+            if (active_) finish_pair(product, tile, first);
+        } else if (active_ && Totals<kCount>::owns(lane_)) {
             const int output = first_output(product, tile, group_);
 #pragma unroll
             for (int i = 0; i < Totals<kCount>::kHeld; ++i) take(product, output, first + i, sums_[i]);
@@ -344,7 +359,7 @@ private:
     __device__ __forceinline__ void finish_split(const Product& product, int tile, int first) {
         float* partial = partial_ + (turn_ ? kMaxWarps * kCount : 0);
         turn_ = !turn_;
-        if (Totals<kCount>::owns(lane_)) {
+        if (active_ && Totals<kCount>::owns(lane_)) {
             float* mine = partial + (group_ * list_.splits + split_) * kCount + first;
 #pragma unroll
             for (int i = 0; i < Totals<kCount>::kHeld; ++i) mine[i] = sums_[i];
@@ -367,11 +382,15 @@ private:
         return sum;
     }
 
-    const Products& list_;
+    const List& list_;
     float* staged_;
     float* partial_;
     Sink& sink_;
     const int lane_, split_, group_;
+    const bool active_;
+    TileRange range_{};
+    Cursor at_{};
+    Packet<kType> current_;  // of at_
     float sums_[kCount] = {};
     int staged_x_ = -1, staged_begin_ = -1;
     bool turn_ = false;
