@@ -167,6 +167,15 @@ __global__ void spin(unsigned* flag, int* out) {
     out[blockIdx.x] = 1;
 }
 
+// Each block waits for others, which need not all be there at a time.
+template <bool kWrong>
+__global__ void own_barrier(unsigned* counter) {
+    if (threadIdx.x != 0) return;
+    atomicAdd(counter, 1u);
+    while (atomicAdd(counter, 0u) < (kWrong ? gridDim.x : 1u)) {
+    }
+}
+
 struct Shape {
     unsigned blocks = 1;
     bool cooperative = false, overlap = false;
@@ -295,6 +304,8 @@ cudaError_t run_one(Mistake mistake) {
             return launch({4, !kWrong}, grid_barrier);
         case Mistake::kSpinForever:
             return launch({4}, spin<kWrong>, counter, out);
+        case Mistake::kOwnGridBarrier:
+            return launch({16}, own_barrier<kWrong>, counter);
     }
     return cudaErrorInvalidValue;
 }

@@ -63,6 +63,7 @@ const std::map<Mistake, Expected> kExpected{
     {Mistake::kNoDependencyWait, {FaultKind::kGlobalRace, cudaErrorLaunchFailure}},
     {Mistake::kGridBarrierAlone, {FaultKind::kBarrier, cudaErrorLaunchFailure}},
     {Mistake::kSpinForever, {FaultKind::kTimeout, cudaErrorLaunchTimeout}},
+    {Mistake::kOwnGridBarrier, {FaultKind::kTimeout, cudaErrorLaunchTimeout}},
 };
 
 // Whether a neighbour's value is missing or stale depends on whose turn came first; both are the same mistake.
@@ -154,6 +155,42 @@ TEST(emulation_grid_barrier_orders_all_blocks) {
         for (int i = 0; i < kCount; ++i) CHECK_EQUAL(out[i], in[(i + kCount / 2) % kCount] * 2.0f);
         check_no_report();
     }
+}
+
+// Twice with the same counters: the first launch leaves them ready.
+TEST(emulation_relay_hands_over_with_any_number_of_blocks_at_a_time) {
+    using lrengine::cuda::RelayCounters;
+    for (std::uint64_t seed = 0; seed < 20; ++seed) {
+        for (const int parts : {1, 5, 12}) {
+            emulation::reset();
+            emulation::set_seed(seed);
+            DeviceBuffer<RelayCounters> counters(std::vector<RelayCounters>(1));
+            for (const unsigned blocks : {1u, 12u}) {
+                DeviceBuffer<int> between(12), out(12);
+                CHECK_EQUAL(kernels::relay(counters.data(), between.data(), out.data(), parts, blocks, true),
+                            cudaSuccess);
+                check_no_report();
+                const std::vector<int> found = out.fetch();
+                for (int p = 0; p < parts; ++p) CHECK_EQUAL(found[static_cast<std::size_t>(p)], 2 * ((p + 1) % parts));
+            }
+        }
+    }
+    emulation::reset();
+}
+
+// With some seeds: only where a block asks for its last part while another is busy with its own.
+TEST(emulation_finds_a_relay_that_is_not_waited_for) {
+    int found = 0;
+    for (std::uint64_t seed = 0; seed < 100; ++seed) {
+        emulation::reset();
+        emulation::set_seed(seed);
+        DeviceBuffer<lrengine::cuda::RelayCounters> counters(std::vector<lrengine::cuda::RelayCounters>(1));
+        DeviceBuffer<int> between(12), out(12);
+        kernels::relay(counters.data(), between.data(), out.data(), 12, 12, false);
+        found += emulation::last_report().has_value();
+    }
+    emulation::reset();
+    CHECK(found >= 5);
 }
 
 TEST(emulation_draws_the_order_of_blocks_from_the_seed) {

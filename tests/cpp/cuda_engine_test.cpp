@@ -2,6 +2,7 @@
 #include "cuda_engine.h"
 
 #include <cmath>
+#include <cstdlib>
 #include <map>
 #include <thread>
 
@@ -80,6 +81,37 @@ TEST(a_step_is_one_graph_and_allocates_nothing) {
         // One source, and two: other kernels.
         for (const auto& [name, options] : ways()) check_steps(*pair.cuda, inputs({9}, 3), options);
         check_steps(*pair.cuda, inputs({9, 4}, 3), greedy(10));
+    }
+}
+
+// Each launch is a microsecond or more, in which the weights of a layer could be read. LRENGINE_CUDA_FUSE=0 shows what
+// halves of their own would cost.
+TEST(a_layer_of_a_step_is_at_most_six_launches) {
+    struct Family {
+        const char* name;
+        std::uint64_t together, apart;
+    };
+    const Family families[] = {
+        {"post", 3 * 6 + 5, 3 * 10 + 8}, {"published", 3 * 6 + 5, 3 * 10 + 8}, {"llm", 2 * 4, 2 * 6}};
+    for (const Family& family : families) {
+        const FreshDevice fresh;
+        tiny::Directory directory;
+        const bool llm = family.name == std::string("llm");
+        llm ? tiny::write_fusion(directory, 0, 8) : tiny::write_swcm(directory, {.norm_style = family.name});
+        for (const bool together : {true, false}) {
+            setenv("LRENGINE_CUDA_FUSE", together ? "1" : "0", 1);
+            const std::shared_ptr<Engine> engine = open(directory);
+            for (const std::int64_t rows : {1, 4, 16}) {
+                const auto session = engine->start(inputs({9}, 3), rows == 1 ? greedy(6) : beams(6, rows), {});
+                for (int step = 1; step <= 3; ++step) session->step();
+                const Cost cost = cost_of_step(*engine, *session);
+                // The embedding; the norm that is left to the end (published: at the beginning); the choice, which
+                // takes one launch more where the host asked for whole rows of logits.
+                const std::uint64_t around = rows == 1 ? 4 : 5;
+                CHECK_EQUAL(cost.kernels - around, together ? family.together : family.apart);
+            }
+        }
+        unsetenv("LRENGINE_CUDA_FUSE");
     }
 }
 

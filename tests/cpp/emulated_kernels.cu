@@ -6,6 +6,7 @@
 
 #include <cmath>
 
+#include "cuda/relay.cuh"
 #include "cuda/shared_memory.cuh"
 #include "emulation_kernels.h"
 
@@ -120,6 +121,21 @@ __global__ void turns_kernel(unsigned* counter, unsigned* out) {
     if (threadIdx.x == 0) out[blockIdx.x] = atomicAdd(counter, 1u);
 }
 
+__global__ void relay_kernel(lrengine::cuda::RelayPlan plan, int* between, int* out, bool waits) {
+    LRENGINE_SHARED(int, claim, 1);
+    lrengine::cuda::Relay relay(plan, claim);
+    for (; relay.has_part(); relay.next()) {
+        __syncthreads();  // a turn of its own
+        if (threadIdx.x + 1 == blockDim.x) between[relay.part()] = 2 * relay.part();
+    }
+    if (waits) relay.wait();
+    for (int p = static_cast<int>(blockIdx.x * blockDim.x + threadIdx.x); p < plan.parts;
+         p += static_cast<int>(gridDim.x * blockDim.x)) {
+        out[p] = between[(p + 1) % plan.parts];
+    }
+    if (waits) relay.end();
+}
+
 __global__ void empty_kernel() {}
 
 template <typename... Parameters, typename... Arguments>
@@ -156,6 +172,12 @@ cudaError_t split_sum(const float* in, float* partial, float* out, unsigned* cou
                       cudaStream_t stream) {
     return launch(static_cast<unsigned>(splits), kThreads, 0, false, stream, split_sum_kernel, in, partial, out,
                   counter, n);
+}
+
+cudaError_t relay(lrengine::cuda::RelayCounters* counters, int* between, int* out, int parts, unsigned blocks,
+                  bool waits) {
+    return launch(blocks, kThreads, 0, false, nullptr, relay_kernel, lrengine::cuda::RelayPlan{counters, parts},
+                  between, out, waits);
 }
 
 cudaError_t add(const float* in, float* out, int n, float value, cudaStream_t stream) {

@@ -5,6 +5,8 @@
 
 #include <cstdint>
 
+#include "cuda/relay.h"
+
 namespace kernels {
 
 // Each is a mistake that a GPU punishes or lets pass silently, beside the kernel that does the same thing right.
@@ -31,7 +33,8 @@ enum class Mistake {
     kThreadsOfBlockDevice,  // reads in device memory what a thread of the block wrote, without __syncthreads
     kNoDependencyWait,      // reads what the overlapped launch before wrote, without waiting for it
     kGridBarrierAlone,      // a grid barrier in an ordinary launch
-    kSpinForever            // waits for a flag that only a block that has not begun would set
+    kSpinForever,           // waits for a flag that only a block that has not begun would set
+    kOwnGridBarrier         // a grid barrier made of a counter, in an ordinary launch
 };
 inline constexpr Mistake kMistakes[] = {
     Mistake::kNoBarrier,        Mistake::kNoWarpBarrier,     Mistake::kSharedWriteWrite, Mistake::kDivergentBarrier,
@@ -39,7 +42,7 @@ inline constexpr Mistake kMistakes[] = {
     Mistake::kWritePastEnd,     Mistake::kSharedPastEnd,     Mistake::kMisalignedVector, Mistake::kUseAfterFree,
     Mistake::kHostPointer,      Mistake::kHostTouchesDevice, Mistake::kOthersStack,      Mistake::kUnwrittenShared,
     Mistake::kUnwrittenDevice,  Mistake::kBlocksWriteOne,    Mistake::kNoFence,          Mistake::kThreadsOfBlockDevice,
-    Mistake::kNoDependencyWait, Mistake::kGridBarrierAlone,  Mistake::kSpinForever};
+    Mistake::kNoDependencyWait, Mistake::kGridBarrierAlone,  Mistake::kSpinForever,      Mistake::kOwnGridBarrier};
 
 // Allocates what the kernel needs, runs it wrong or right, and frees. The first error, or cudaSuccess.
 cudaError_t run(Mistake mistake, bool wrong);
@@ -51,6 +54,10 @@ cudaError_t double_and_rotate(float* in, float* out, int count);
 // *out = sum of in[0 .. n); `splits` blocks, the last of which adds up. `counter` is 0 before and after.
 cudaError_t split_sum(const float* in, float* partial, float* out, unsigned* counter, int n, int splits,
                       cudaStream_t stream);
+// out[p] = 2 (p + 1 mod parts): the first half of the launch writes 2 p to between[p], the second reads it a part
+// further on. `counters` are 0 before and after. Without `waits` the second half does not wait for the first.
+cudaError_t relay(lrengine::cuda::RelayCounters* counters, int* between, int* out, int parts, unsigned blocks,
+                  bool waits);
 // out[i] = in[i] + value
 cudaError_t add(const float* in, float* out, int n, float value, cudaStream_t stream);
 // What the intrinsics give, for their tests: [0 .. 15].

@@ -120,19 +120,19 @@ inline std::string mt5(Directory& directory) {
         "relative_attention_num_buckets": 8, "relative_attention_max_distance": 20})";
 }
 
-// Qwen3: grouped queries (4 heads of 6, 2 key heads), norms on them, output tied. `window`: its sliding window, or 0.
-inline std::string qwen3(Directory& directory, std::int64_t window = 0) {
+// Qwen3: grouped queries (4 heads, 2 key heads), norms on them, output tied. `window`: its sliding window, or 0.
+inline std::string qwen3(Directory& directory, std::int64_t window = 0, std::int64_t head_dim = 6) {
     directory.table("llm.model.embed_tokens.weight", kLlmVocab, kLlmWidth);
     for (std::int64_t i = 0; i < 2; ++i) {
         const std::string layer = "llm.model.layers." + std::to_string(i) + ".";
         directory.gain(layer + "input_layernorm.weight", kLlmWidth);
         directory.gain(layer + "post_attention_layernorm.weight", kLlmWidth);
-        directory.matrix(layer + "self_attn.q_proj.weight", 24, kLlmWidth);
-        directory.matrix(layer + "self_attn.k_proj.weight", 12, kLlmWidth);
-        directory.matrix(layer + "self_attn.v_proj.weight", 12, kLlmWidth);
-        directory.matrix(layer + "self_attn.o_proj.weight", kLlmWidth, 24);
-        directory.gain(layer + "self_attn.q_norm.weight", 6);
-        directory.gain(layer + "self_attn.k_norm.weight", 6);
+        directory.matrix(layer + "self_attn.q_proj.weight", 4 * head_dim, kLlmWidth);
+        directory.matrix(layer + "self_attn.k_proj.weight", 2 * head_dim, kLlmWidth);
+        directory.matrix(layer + "self_attn.v_proj.weight", 2 * head_dim, kLlmWidth);
+        directory.matrix(layer + "self_attn.o_proj.weight", kLlmWidth, 4 * head_dim);
+        directory.gain(layer + "self_attn.q_norm.weight", head_dim);
+        directory.gain(layer + "self_attn.k_norm.weight", head_dim);
         directory.matrix(layer + "mlp.gate_proj.weight", 28, kLlmWidth);
         directory.matrix(layer + "mlp.up_proj.weight", 28, kLlmWidth);
         directory.matrix(layer + "mlp.down_proj.weight", kLlmWidth, 28);
@@ -143,10 +143,10 @@ inline std::string qwen3(Directory& directory, std::int64_t window = 0) {
             ? R"("use_sliding_window": false)"
             : R"("use_sliding_window": true, "max_window_layers": 0, "sliding_window": )" + std::to_string(window);
     return R"("llm": {"model_type": "qwen3", "num_hidden_layers": 2, "hidden_size": 20, "num_attention_heads": 4,
-        "num_key_value_heads": 2, "head_dim": 6, "intermediate_size": 28, "vocab_size": 41, "rms_norm_eps": 1e-6,
+        "num_key_value_heads": 2, "intermediate_size": 28, "vocab_size": 41, "rms_norm_eps": 1e-6,
         "max_position_embeddings": 64, "hidden_act": "silu", "attention_bias": false, "tie_word_embeddings": true,
-        "rope_theta": 10000.0, )" +
-           sliding + "}";
+        "rope_theta": 10000.0, "head_dim": )" +
+           std::to_string(head_dim) + ", " + sliding + "}";
 }
 
 inline std::string transformer_mixer(Directory& directory, std::int64_t layers = kLayers) {
@@ -199,8 +199,9 @@ inline void write_swcm(Directory& directory, const SwcmOptions& options = {}) {
                      same + R"(, "output_bias": )" + untied);
 }
 
-inline void write_fusion(Directory& directory, std::int64_t window = 0) {
-    const std::string encoder = mt5(directory), llm = qwen3(directory, window), mixer = transformer_mixer(directory);
+inline void write_fusion(Directory& directory, std::int64_t window = 0, std::int64_t head_dim = 6) {
+    const std::string encoder = mt5(directory), llm = qwen3(directory, window, head_dim);
+    const std::string mixer = transformer_mixer(directory);
     directory.linear("mapper.layers.0", kLlmWidth, kWidth);
     directory.vector("end_boundary", kLlmWidth);
     directory.finish(encoder + ", " + llm + ", " + mixer + R"(, "model_type": "layer_fusion",

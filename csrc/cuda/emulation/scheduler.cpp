@@ -21,6 +21,8 @@ namespace {
 // Rounds in which threads only spin; then nobody will ever set what they wait for.
 constexpr int kSpinLimit = 200'000;
 
+constexpr std::uint32_t kMostBeside = 4;  // blocks of a launch that is not cooperative
+
 StackPool& stacks() {
     static StackPool pool;
     return pool;
@@ -190,21 +192,39 @@ uint3 block_index(std::uint32_t number, dim3 grid) {
     return {number % grid.x, number / grid.x % grid.y, number / (grid.x * grid.y)};
 }
 
-// Every block for itself: none can count on another that is not yet there, or no longer.
+// Every block for itself: none can count on another that is not yet there, or no longer. One at a time, or a few beside
+// each other, which take turns where their threads wait or spin.
 void run_independent(Run& run, dim3 grid, dim3 size, std::size_t dynamic_bytes, std::size_t* static_bytes) {
     const std::uint32_t count = grid.x * grid.y * grid.z;
+    const std::size_t threads = std::size_t{size.x} * size.y * size.z;
     Permutation order(count, run.random);
-    Block& block = block_at(0);
-    for (std::uint32_t i = 0; i < count && !run.failed; ++i) {
-        const std::uint32_t number = order[i];
-        begin_block(run, block, block_index(number, grid), number, size, dynamic_bytes, 0);
-        for (int spins = 0; run_block(run, block);) {
-            spins = run.progress ? 0 : spins + 1;
-            run.progress = false;
-            if (spins > kSpinLimit) report_stuck(run, block, true);
-            if (run.failed) break;
+    const std::uint32_t draw = run.random.next() >> 8, most = draw % 2 == 0 ? 1 : 2 + draw / 2 % (kMostBeside - 1);
+    std::uint32_t begun = 0;
+    const auto begin = [&](std::size_t place) {
+        const std::uint32_t number = order[begun++];
+        begin_block(run, block_at(place), block_index(number, grid), number, size, dynamic_bytes, place * threads);
+    };
+    std::vector<std::size_t> places;  // of the blocks that run
+    for (std::size_t i = 0; i < std::min(count, most); ++i) {
+        places.push_back(i);
+        begin(i);
+    }
+    for (int spins = 0; !places.empty();) {
+        for (std::size_t i = 0; i < places.size();) {
+            Block& block = block_at(places[i]);
+            const bool runs_on = run_block(run, block);
+            if (!runs_on) finish_block(run, block, static_bytes);
+            if (run.failed) return;
+            if (runs_on || begun < count) {
+                if (!runs_on) begin(places[i]);
+                ++i;
+            } else {
+                places.erase(places.begin() + static_cast<std::ptrdiff_t>(i));
+            }
         }
-        finish_block(run, block, static_bytes);
+        spins = run.progress ? 0 : spins + 1;
+        run.progress = false;
+        if (spins > kSpinLimit) return report_stuck(run, block_at(places.front()), true);
     }
 }
 
