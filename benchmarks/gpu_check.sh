@@ -130,6 +130,11 @@ done
 # What starting kernels early gains, and that it changes no token.
 step overlap-off 120 env LRENGINE_CUDA_OVERLAP=0 "$python" benchmarks/gpu_decode.py "$work/models" --workload swcm \
     --dtypes bfloat16 --batches 1 --beams 1 --peers --json "$out/overlap-off-swcm.json"
+# The same of dependent halves in one launch.
+for workload in swcm fusion; do
+    step "fuse-off-$workload" 120 env LRENGINE_CUDA_FUSE=0 "$python" benchmarks/gpu_decode.py "$work/models" \
+        --workload $workload --dtypes bfloat16 --batches 1 --beams 1 --peers --json "$out/fuse-off-$workload.json"
+done
 step layer_mix 120 "$python" benchmarks/gpu/layer_mix.py --json "$out/layer_mix.json" --seconds 100
 step linear_cross_entropy 60 "$python" benchmarks/gpu/linear_cross_entropy.py --json "$out/linear_cross_entropy.json" --seconds 45
 tar -C "$out" -czf "$out/logs.tgz" $(cd "$out" && ls ./*.log)

@@ -36,10 +36,10 @@ __device__ __forceinline__ void feed_forward(const FeedForwardJob& job, Sink& si
     StorePlainOutputs out_sink;
     Multiplier<kType, kRows, Sink, ProductList<2>> in(job.in, shared, sink);
     Multiplier<kType, kRows, StorePlainOutputs, ProductList<1>> out(job.out, shared, out_sink);
+    const TileRange own{static_cast<int>(blockIdx.x), job.out.tiles, static_cast<int>(gridDim.x)};
+    if constexpr (kEarly) out.start(own);  // comes while the claim is answered
     Relay relay(job.relay, claim);
     in.start({relay.part(), job.in.tiles, job.relay.parts});
-    const TileRange own{static_cast<int>(blockIdx.x), job.out.tiles, static_cast<int>(gridDim.x)};
-    if constexpr (kEarly) out.start(own);
     wait_for_previous_kernels();
     allow_next_kernel();
     while (relay.has_part()) {

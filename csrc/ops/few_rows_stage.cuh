@@ -48,27 +48,50 @@ __device__ __forceinline__ void stage(const PackedView& x, int rows, int cols, i
     }
 }
 
-// Whole rows in shared memory to their norm. `writes`: whether this block writes norm.out; `statistics`: 2 * rows floats
-// of shared memory.
+// Parts that a row's statistics are summed up in, whoever sums them: the same bits with any number of rows and warps.
+constexpr int kNormParts = 8;
+
+__device__ __forceinline__ float sum_of_parts(const float* parts) {
+    float sum = 0.0f;
+#pragma unroll
+    for (int p = 0; p < kNormParts; ++p) sum += parts[p];
+    return sum;
+}
+
+// parts[m, p] = the sum of each row's values, or the squares of their distance from the mean that `sums`, such parts
+// themselves, make (null: from 0), over every kNormParts-th 32 columns. A warp takes a part.
+template <DType kType, bool kSquares>
+__device__ __forceinline__ void sum_rows(int rows, int cols, int length, const float* staged, const float* sums,
+                                         float* parts) {
+    const int thread = static_cast<int>(threadIdx.x), lane = thread % kWarp;
+    const int warps = static_cast<int>(blockDim.x) / kWarp;
+    for (int i = thread / kWarp; i < rows * kNormParts; i += warps) {
+        const int m = i / kNormParts;
+        const float* row = staged + m * length;
+        const float mean = sums != nullptr ? sum_of_parts(sums + m * kNormParts) / static_cast<float>(cols) : 0.0f;
+        float sum = 0.0f;
+        for (int k = i % kNormParts * kWarp + lane; k < cols; k += kNormParts * kWarp) {
+            const float value = row[place_of<kType>(k)] - mean;
+            sum += kSquares ? value * value : value;
+        }
+        sum = warp_sum(sum);
+        if (lane == 0) parts[i] = sum;
+    }
+}
+
+// Whole rows in shared memory to their norm. `writes`: whether this block writes norm.out; `statistics`: 2 * kNormParts
+// floats a row of shared memory.
 template <DType kType>
 __device__ __forceinline__ void normalize(const FusedNorm& norm, int rows, int cols, int length, bool writes,
                                           float* staged, float* statistics) {
-    const int thread = static_cast<int>(threadIdx.x), threads = static_cast<int>(blockDim.x), lane = thread % kWarp;
-    for (int m = thread / kWarp; m < rows; m += threads / kWarp) {
-        const float* row = staged + m * length;
-        float sum = 0.0f, squares = 0.0f;
-        if (norm.kind == NormKind::kLayerNorm) {
-            for (int k = lane; k < cols; k += kWarp) sum += row[place_of<kType>(k)];
-        }
-        const float mean = warp_sum(sum) / static_cast<float>(cols);
-        for (int k = lane; k < cols; k += kWarp) {
-            const float centred = row[place_of<kType>(k)] - mean;
-            squares = fmaf(centred, centred, squares);
-        }
-        squares = warp_sum(squares);
-        if (lane == 0) statistics[2 * m] = mean;
-        if (lane == 0) statistics[2 * m + 1] = 1.0f / sqrtf(squares / static_cast<float>(cols) + norm.eps);
+    const int thread = static_cast<int>(threadIdx.x), threads = static_cast<int>(blockDim.x);
+    const float* sums = norm.kind == NormKind::kLayerNorm ? statistics : nullptr;
+    float* squares = statistics + rows * kNormParts;
+    if (sums != nullptr) {
+        sum_rows<kType, false>(rows, cols, length, staged, nullptr, statistics);
+        __syncthreads();
     }
+    sum_rows<kType, true>(rows, cols, length, staged, sums, squares);
     __syncthreads();
     const int packs = (cols + kPack - 1) / kPack;
     for (int i = thread; i < rows * packs; i += threads) {
@@ -78,7 +101,9 @@ __device__ __forceinline__ void normalize(const FusedNorm& norm, int rows, int c
         if (norm.bias.matrix.data != nullptr) load_pack(norm.bias, 0, k, cols, bias);
         float* low = staged + m * length + place_of<kType>(k);
         float* high = staged + m * length + place_of<kType>(k + 4);
-        const float mean = statistics[2 * m], factor = statistics[2 * m + 1];
+        const float mean = sums != nullptr ? sum_of_parts(sums + m * kNormParts) / static_cast<float>(cols) : 0.0f;
+        const float variance = sum_of_parts(squares + m * kNormParts) / static_cast<float>(cols);
+        const float factor = 1.0f / sqrtf(variance + norm.eps);
 #pragma unroll
         for (int j = 0; j < kPack; ++j) {
             values[j] = ((j < 4 ? low[j] : high[j - 4]) - mean) * factor * weight[j] + bias[j];
