@@ -99,7 +99,7 @@ OP_TEST(attend_project_of_every_weight_type_and_size) {
         for (const std::int64_t outputs : {1, 3, 130}) {
             check_attend({{{4, 2, 16}, 40, 8}, weights, outputs}, random);
         }
-        check_attend({{{2, 2, 8}, 40, 8, lengths(13, 40)}, weights, 70}, random);
+        check_attend({{{4, 2, 8}, 40, 8, lengths(13, 40)}, weights, 70}, random);
     }
 }
 

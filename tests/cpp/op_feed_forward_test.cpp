@@ -181,10 +181,24 @@ OP_TEST(feed_forward_of_every_weight_type_and_size) {
         for (const bool gated : {false, true}) {
             // 33: rows that are not whole words; 1,040: several steps of a warp.
             for (const std::int64_t cols : {16, 33, 528}) {
-                check_block({.type = type, .rows = 2, .cols = cols, .inner = 48, .outputs = 3, .gated = gated}, random);
+                check_block({.type = type,
+                             .rows = 2,
+                             .cols = whole_columns(type, cols),
+                             .inner = whole_columns(type, 48),
+                             .outputs = 3,
+                             .gated = gated},
+                            random);
             }
-            check_block({.type = type, .rows = 1, .cols = 32, .inner = 1040, .outputs = 70, .gated = gated}, random);
-            check_block({.type = type, .rows = 5, .cols = 48, .inner = 33, .outputs = 1, .gated = gated}, random);
+            check_block({.type = type,
+                         .rows = 1,
+                         .cols = 32,
+                         .inner = whole_columns(type, 1040),
+                         .outputs = 70,
+                         .gated = gated},
+                        random);
+            check_block(
+                {.type = type, .rows = 5, .cols = 64, .inner = whole_columns(type, 33), .outputs = 1, .gated = gated},
+                random);
         }
     }
 }

@@ -15,8 +15,8 @@
 //     __threadfence and then an atomic operation, and launches by the stream (with programmatic serialization: only
 //     after cudaGridDependencySynchronize);
 //   - loops that wait for something that never comes.
-// Blocks, warps and lanes take turns in an order drawn from a seed (LRENGINE_EMULATION_SEED), and few blocks of a launch
-// are there at a time, or one, unless it is cooperative, so that code which leans on an order fails with some seeds.
+// Blocks, warps and lanes take turns in an order drawn from a seed (LRENGINE_EMULATION_SEED). Of a launch that is not
+// cooperative only a few blocks are there at a time, or one. Code which leans on an order fails with some seeds.
 //
 // It is not: memory-model exact (a fence publishes all that its block wrote; whether a block that does any atomic
 // operation afterwards used the right address is not asked; a global read before another block's write is seen only
