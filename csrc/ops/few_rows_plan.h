@@ -68,6 +68,8 @@ struct FusedNorm {
 // is items[1], and a group has 2 outputs.
 template <int kItems>
 struct ProductList {
+    static constexpr int kMost = kItems;
+
     Product items[kItems];
     int count;
     int tiles;

@@ -232,6 +232,8 @@ private:
     static constexpr int kCount = kOutputs * kRows;
     static constexpr int kWidth = Sink::kTakesPair ? kPairOutputs : kOutputs;  // outputs of a group
     static constexpr int kTaken = kWidth * kRows;  // of the kCount sums; their seconds, if there are any, follow
+    // Short lists are one product, or a pair: nothing shares a weight with it.
+    static constexpr bool kMerges = kRows > 1 && List::kMost > 2;
 
     struct Cursor {
         int tile, product, step, steps;
@@ -298,19 +300,23 @@ private:
         const PackedView& x = fuses_norm() ? list_.norm.x : product.x;
         stage<kType, kRows>(x, product.rows, product.cols, begin, length, staged_);
         __syncthreads();
-        if (kRows > 1 && product.more_x != 0) {
-            int row = product.rows;
-            for (int item = product.more_x; item != 0; item = list_.items[item].more) {
-                const Product& more = list_.items[item];
-                stage<kType, kRows>(more.x, more.rows, more.cols, begin, length, staged_ + row * length, more.rows);
-                row += more.rows;
-            }
-            __syncthreads();
-        }
+        if constexpr (kMerges) stage_merged(product, begin, length);
         if (fuses_norm()) {
             normalize<kType>(list_.norm, product.rows, product.cols, length, range_.begin == 0, staged_, partial_);
             __syncthreads();
         }
+    }
+
+    // The x of the products that share this one's weight, behind its own.
+    __device__ __forceinline__ void stage_merged(const Product& product, int begin, int length) {
+        if (product.more_x == 0) return;
+        int row = product.rows;
+        for (int item = product.more_x; item != 0; item = list_.items[item].more) {
+            const Product& more = list_.items[item];
+            stage<kType, kRows>(more.x, more.rows, more.cols, begin, length, staged_ + row * length, more.rows);
+            row += more.rows;
+        }
+        __syncthreads();
     }
 
     template <typename... Second>
@@ -319,9 +325,11 @@ private:
         const int n = first_output + index / kRows;
         int m = index % kRows;
         const Product* own = &product;
-        while (m >= own->rows && own->more != 0) {
-            m -= own->rows;
-            own = &list_.items[own->more];
+        if constexpr (kMerges) {
+            while (m >= own->rows && own->more != 0) {
+                m -= own->rows;
+                own = &list_.items[own->more];
+            }
         }
         if (n < product.outputs && m < own->rows) sink_.take(*own, m, n, sum, second...);
     }
