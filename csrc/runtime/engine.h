@@ -44,8 +44,8 @@ public:
     DType dtype() const { return model_->weight_dtype(); }
     std::size_t weight_bytes() const { return model_->weight_bytes(); }
     const MemoryUse& memory_use() const { return backend_->memory_use(); }  // of the requests that are open
-    std::int64_t kernel_launches() const { return backend_->launches(); }  // of decode steps so far; 0 on the CPU
-    std::int64_t target_vocab_size() const;                                // 0 for classifiers
+    std::int64_t kernel_launches() const { return backend_->launches(); }   // of decode steps so far; 0 on the CPU
+    std::int64_t target_vocab_size() const;                                 // 0 for classifiers
     std::int64_t max_target_length() const;  // positions of a row on the target side; 0: no limit, or a classifier
 
     // Every method below throws Error(kInvalidArgument) naming the source when ids are outside the vocabulary or longer
