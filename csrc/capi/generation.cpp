@@ -1,5 +1,7 @@
 #include "capi/generation.h"
 
+#include <algorithm>
+#include <string>
 #include <utility>
 
 #include "capi/results.h"
@@ -25,9 +27,8 @@ Generation::Generation(std::shared_ptr<const OpenEngine> open, const lrengine_in
 }
 
 void Generation::step() {
-    if (session_->done()) return;
-    session_->step();
-    if (request_.on_token != nullptr) report();
+    if (!session_->done()) session_->step();
+    if (request_.on_token != nullptr && !refused_) report();
 }
 
 void Generation::report() {
@@ -37,26 +38,27 @@ void Generation::report() {
         heard_[input].resize(results[input].size());
         for (std::size_t sequence = 0; sequence < results[input].size(); ++sequence) {
             const Hypothesis& answer = results[input][sequence];
-            const bool finished = answer.finish_reason != FinishReason::kCancelled;
+            const bool finished = session_->done() || answer.finish_reason != FinishReason::kCancelled;
             if (report_row(input, sequence, answer, finished)) continue;
+            refused_ = true;
             session_->cancel();
             throw Interrupted{LRENGINE_CALLBACK, "callback: on_token asked for the end of the request"};
         }
     }
 }
 
+// Tokens wait until what they add to the text can no longer change, as in lrengine/engine.py's stream().
 bool Generation::report_row(std::size_t input, std::size_t sequence, const Hypothesis& answer, bool finished) {
     Heard& heard = heard_[input][sequence];
+    if (heard.tokens == answer.tokens.size()) return true;
     std::string text;
-    if (!texts_.empty() && heard.tokens < answer.tokens.size()) {
-        const TargetText& target = texts_[input];
-        text = target.cut(answer.tokens);
-        // What later tokens may still change waits for them.
-        if (!finished && !target.certain(answer.tokens)) text.resize(std::min(text.size(), heard.text_bytes));
+    if (!texts_.empty()) {
+        text = texts_[input].cut(answer.tokens);
+        const bool certain = text.starts_with(heard.text) && texts_[input].certain(answer.tokens);
+        if (!certain && !finished) return true;
     }
     while (heard.tokens < answer.tokens.size()) {
         const std::size_t index = heard.tokens++;
-        const bool newest = heard.tokens == answer.tokens.size();
         lrengine_token token{};
         token.struct_size = sizeof(token);
         token.input = input;
@@ -64,12 +66,11 @@ bool Generation::report_row(std::size_t input, std::size_t sequence, const Hypot
         token.token = answer.tokens[index];
         token.log_prob = answer.token_log_probs[index];
         if (!texts_.empty()) {
-            token.text = "";
-            if (newest && text.size() > heard.text_bytes) {
-                token.text = text.data() + heard.text_bytes;
-                token.text_bytes = text.size() - heard.text_bytes;
-                heard.text_bytes = text.size();
-            }
+            const bool newest = heard.tokens == answer.tokens.size();
+            const std::size_t told = newest ? std::min(heard.text.size(), text.size()) : text.size();
+            token.text = text.data() + told;
+            token.text_bytes = text.size() - told;
+            if (newest) heard.text = text;
         }
         if (request_.on_token(request_.on_token_user, &token) != 0) return false;
     }
@@ -127,7 +128,10 @@ lrengine_status lrengine_generate(const lrengine_engine* engine, const lrengine_
         capi::Generation generation(engine->open, inputs, count, options);
         try {
             while (!generation.done()) {
-                ends.check();
+                if (const auto reached = ends.reached()) {
+                    ended = capi::remember(reached->status, reached->message);
+                    generation.cancel();
+                }
                 generation.step();
             }
         } catch (const capi::Interrupted& interrupted) {

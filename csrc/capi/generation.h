@@ -3,6 +3,7 @@
 
 #include <memory>
 #include <optional>
+#include <string>
 #include <vector>
 
 #include "capi/limits.h"
@@ -20,8 +21,8 @@ public:
     Generation& operator=(const Generation&) = delete;
 
     bool done() const { return session_->done(); }
-    // One token a row, and the callback for each. Throws Interrupted when the callback asks for the end; the request is
-    // done then.
+    // One token a row, and the callback for each whose text is certain. A request that is done computes nothing, but
+    // tells what was waiting. Throws Interrupted when the callback asks for the end; the request is done then.
     void step();
     void cancel() { session_->cancel(); }
     // The caller frees it.
@@ -30,7 +31,8 @@ public:
 private:
     // A row of an answer: how much of it the callback has heard.
     struct Heard {
-        std::size_t tokens = 0, text_bytes = 0;
+        std::size_t tokens = 0;
+        std::string text;
     };
 
     void report();
@@ -42,6 +44,7 @@ private:
     std::vector<TargetText> texts_;  // one an input; none without a tokenizer
     std::unique_ptr<Session> session_;
     std::vector<std::vector<Heard>> heard_;
+    bool refused_ = false;  // the callback wants no more
 };
 
 }  // namespace lrengine::capi

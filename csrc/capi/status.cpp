@@ -5,6 +5,7 @@
 #include <cstring>
 #include <exception>
 #include <new>
+#include <stdexcept>
 
 #include "core/error.h"
 
@@ -61,6 +62,8 @@ lrengine_status remember_exception() noexcept {
         return remember(interrupted.status, interrupted.message);
     } catch (const std::bad_alloc&) {
         return remember(LRENGINE_OUT_OF_MEMORY, "the host has no more memory");
+    } catch (const std::length_error&) {
+        return remember(LRENGINE_OUT_OF_MEMORY, "a request of more elements than memory can hold");
     } catch (const std::exception& error) {
         return remember(LRENGINE_INTERNAL, error.what());
     } catch (...) {

@@ -18,7 +18,8 @@ inline void require_pointer(const void* pointer, const char* name) {
 inline constexpr std::size_t kLargestStruct = 4096;
 
 inline void require_struct_size(std::size_t found, std::size_t known, const char* name) {
-    if (found > sizeof(std::size_t) && found <= kLargestStruct) return;
+    // Members fill whole words, so that no version ends inside one.
+    if (found > sizeof(std::size_t) && found <= kLargestStruct && found % sizeof(std::size_t) == 0) return;
     fail(ErrorCode::kInvalidArgument, std::string(name) + ": struct_size is " + std::to_string(found) + ", expected " +
                                           std::to_string(known) + "; initialise the struct with its _INIT macro");
 }

@@ -13,7 +13,13 @@ namespace lrengine {
 double Hypothesis::score() const { return std::accumulate(token_log_probs.begin(), token_log_probs.end(), 0.0); }
 
 void Search::step() {
-    if (!done()) advance();
+    if (done()) return;
+    try {
+        advance();
+    } catch (...) {
+        cancelled_ = true;  // rows may have been left at different tokens
+        throw;
+    }
 }
 
 std::unique_ptr<Search> start_search(const Generator& generator, const SearchRequest& request) {

@@ -46,7 +46,7 @@ public:
     virtual ~Search() = default;
 
     bool done() const { return cancelled_ || finished(); }
-    // Does nothing when done.
+    // Does nothing when done. A step that throws ends the search: results() has what there was before it.
     void step();
     // From any thread; takes effect before the next step.
     void cancel() { cancelled_ = true; }

@@ -14,6 +14,7 @@
 #include <deque>
 #include <future>
 #include <iostream>
+#include <list>
 #include <mutex>
 #include <thread>
 
@@ -100,7 +101,7 @@ void serve(int connection, Queue& queue) {
     char buffer[4096];
     while (stopping == 0 && received.size() < kLongestLine) {
         pollfd waiting{connection, POLLIN, 0};
-        if (::poll(&waiting, 1, 200) == 0) continue;
+        if (::poll(&waiting, 1, 200) <= 0) continue;
         const ssize_t count = ::recv(connection, buffer, sizeof buffer, 0);
         if (count <= 0) break;
         received.append(buffer, static_cast<std::size_t>(count));
@@ -138,25 +139,30 @@ int main(int argc, char** argv) try {
     const lrengine::Engine engine(argv[1]);
     lrengine::Cancellation cancellation;
     Queue queue;
-    std::vector<std::thread> workers, connections;
+    std::vector<std::thread> workers;
+    std::list<std::future<void>> connections;
     for (int i = 0; i < (argc > 3 ? std::atoi(argv[3]) : 2); ++i) {
         workers.emplace_back([&] { work(engine, cancellation, queue); });
     }
     const int listener = listen_on(argc > 2 ? std::atoi(argv[2]) : 0);
     while (stopping == 0) {
         pollfd waiting{listener, POLLIN, 0};
+        connections.remove_if([](const std::future<void>& one) {
+            return one.wait_for(std::chrono::seconds(0)) == std::future_status::ready;
+        });
         if (::poll(&waiting, 1, 200) <= 0) continue;
         const int connection = ::accept(listener, nullptr, nullptr);
-        if (connection >= 0) connections.emplace_back([&queue, connection] { serve(connection, queue); });
+        if (connection < 0) continue;
+        connections.push_back(std::async(std::launch::async, [&queue, connection] { serve(connection, queue); }));
     }
     ::close(listener);
     cancellation.request();  // what is being generated ends before its next token
     queue.close();
     for (std::thread& worker : workers) worker.join();
-    for (std::thread& connection : connections) connection.join();
+    connections.clear();  // waits for each
     std::cout << "stopped" << std::endl;
     return 0;
-} catch (const lrengine::Error& error) {
+} catch (const std::exception& error) {
     std::cerr << error.what() << '\n';
     return 1;
 }

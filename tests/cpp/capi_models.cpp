@@ -1,5 +1,7 @@
 #include "capi_models.h"
 
+#include <nlohmann/json.hpp>
+
 #include "runtime/engine.h"
 #include "tiny_models.h"
 
@@ -19,6 +21,33 @@ Model::Model(Kind kind) : files_(std::make_unique<Files>()) {
 }
 
 Model::~Model() = default;
+
+void Model::add_tokenizer() {
+    using nlohmann::json;
+    json pieces = json::array({json::array({"<s>", 0.0}), json::array({"<pad>", 0.0}), json::array({"</s>", 0.0})});
+    const char* const names[] = {"<0xE4>", "<0xBB>", "<0x8A>",  "<0xC3>", "<0xA9>", "a",
+                                 "b",      "ab",     "\u2581a", "<end",   ">"};
+    for (const char* name : names) pieces.push_back(json::array({name, -1.0}));
+    // What is left of the vocabulary says the same in other words.
+    for (std::int64_t id = static_cast<std::int64_t>(pieces.size()); id < tiny::kVocab; ++id) {
+        pieces.push_back(json::array({std::string(1, static_cast<char>('c' + id % 20)) + std::to_string(id), -2.0}));
+    }
+    const auto special = [](int id, const char* content) {
+        return json{{"id", id},        {"content", content},  {"single_word", false}, {"lstrip", false},
+                    {"rstrip", false}, {"normalized", false}, {"special", true}};
+    };
+    const json decoders = {{{"type", "Replace"}, {"pattern", {{"String", "\u2581"}}}, {"content", " "}},
+                           {{"type", "ByteFallback"}},
+                           {{"type", "Fuse"}}};
+    const json file = {{"version", "1.0"},
+                       {"added_tokens", {special(0, "<s>"), special(1, "<pad>"), special(2, "</s>")}},
+                       {"normalizer", nullptr},
+                       {"pre_tokenizer", nullptr},
+                       {"post_processor", nullptr},
+                       {"decoder", {{"type", "Sequence"}, {"decoders", decoders}}},
+                       {"model", {{"type", "Unigram"}, {"unk_id", 1}, {"byte_fallback", true}, {"vocab", pieces}}}};
+    std::ofstream(files_->directory.path() / "tokenizer.json") << file.dump();
+}
 
 std::string Model::path() const { return files_->directory.path().string(); }
 

@@ -21,6 +21,8 @@ public:
     explicit Model(Kind kind);
     ~Model();
 
+    // A tokenizer whose pieces are letters and single bytes of characters, so that texts are unsure of their ends.
+    void add_tokenizer();
     std::string path() const;
     // Greedy, at most `tokens` tokens, after a prefix.
     Reference greedy(const std::vector<std::int32_t>& source, std::int64_t tokens,

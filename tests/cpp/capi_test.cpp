@@ -197,6 +197,62 @@ TEST(tokens_are_told_as_they_come) {
                 LRENGINE_INVALID_ARGUMENT, "on_token");
 }
 
+struct HeardText {
+    std::string text;
+    std::vector<std::int32_t> tokens;
+    std::size_t waited = 0;  // tokens that had no text of their own
+    lrengine_cancellation* cancellation = nullptr;
+    std::size_t limit = 1000;
+
+    static std::int32_t hear(void* user, const lrengine_token* token) {
+        HeardText& heard = *static_cast<HeardText*>(user);
+        heard.text.append(token->text, token->text_bytes);
+        heard.tokens.push_back(token->token);
+        heard.waited += token->text_bytes == 0 ? 1 : 0;
+        if (heard.tokens.size() >= heard.limit) lrengine_cancellation_request(heard.cancellation);
+        return 0;
+    }
+};
+
+// Whatever ends a row: an end token, a stop string, the length, a cancellation.
+TEST(texts_of_tokens_add_up_to_the_answers) {
+    Model model(Model::Kind::kSwcm);
+    model.add_tokenizer();
+    const Opened opened(model);
+    const char* const stop[] = {"<end>", "aab", "\xe4\xbb\x8a"};
+    std::size_t waited = 0, stopped = 0, cancelled = 0;
+    for (unsigned seed = 0; seed < 150; ++seed) {
+        const auto values = ids(4, seed), prefix = ids(seed % 3, seed + 1000);
+        lrengine_input input = source(values);
+        input.target = piece(prefix);
+        HeardText heard;
+        REQUIRE(lrengine_cancellation_create(&heard.cancellation) == LRENGINE_OK);
+        heard.limit = seed % 5 == 0 ? 4 : 1000;
+        lrengine_limits limits = LRENGINE_LIMITS_INIT;
+        limits.cancellation = heard.cancellation;
+        lrengine_generate_options options = most(20);
+        options.do_sample = options.has_seed = 1;
+        options.seed = seed;
+        options.temperature = 1.5;
+        options.stop = stop;
+        options.stop_count = seed % 2 == 0 ? 3 : 0;
+        options.on_token = &HeardText::hear;
+        options.on_token_user = &heard;
+        lrengine_generations* answers = nullptr;
+        const lrengine_status status = lrengine_generate(opened.engine, &input, 1, &options, &limits, &answers);
+        CHECK(status == LRENGINE_OK || status == LRENGINE_CANCELLED);
+        const lrengine_generation answer = get(answers, 0, 0);
+        CHECK_EQUAL(heard.text, std::string(answer.text, answer.text_bytes));
+        CHECK(heard.tokens == tokens_of(answer));
+        waited += heard.waited;
+        stopped += answer.finish_reason == LRENGINE_FINISH_STOP ? 1 : 0;
+        cancelled += status == LRENGINE_CANCELLED ? 1 : 0;
+        lrengine_generations_free(answers);
+        lrengine_cancellation_free(heard.cancellation);
+    }
+    CHECK(waited > 0 && stopped > 0 && cancelled > 0);
+}
+
 TEST(requests_end_at_cancellations_and_deadlines) {
     const Model model(Model::Kind::kSwcm);
     const Opened opened(model);
@@ -423,6 +479,8 @@ TEST(structs_of_other_versions_are_understood) {
     lrengine_memory earlier = {offsetof(lrengine_memory, request_bytes), 0, 77, 78};
     CHECK_EQUAL(lrengine_get_memory(opened.engine, &earlier), LRENGINE_OK);
     CHECK(earlier.weight_bytes == later.known.weight_bytes && earlier.request_bytes == 77);
+    lrengine_memory halved = {sizeof(lrengine_memory) - 4, 0, 0, 0};
+    CHECK_FAILS(lrengine_get_memory(opened.engine, &halved), LRENGINE_INVALID_ARGUMENT, "struct_size");
     lrengine_memory blank = {};
     CHECK_FAILS(lrengine_get_memory(opened.engine, &blank), LRENGINE_INVALID_ARGUMENT, "struct_size is 0");
 

@@ -2,6 +2,7 @@
 #include <cmath>
 #include <map>
 #include <set>
+#include <stdexcept>
 
 #include "decode_fakes.h"
 #include "harness.h"
@@ -222,6 +223,32 @@ TEST(an_exception_in_the_stop_hook_reaches_the_caller) {
     };
     CHECK_ERROR(Batch(Sources{Ids{1}}).run(kVocab, with_beams(1, 5), kEnd, stop), lrengine::ErrorCode::kInvalidArgument,
                 "from the hook");
+}
+
+// Half of its rows have taken a token: another step would feed the rest at the wrong place.
+TEST(a_step_that_throws_ends_the_search) {
+    for (const std::int64_t beams : {1, 3}) {
+        const fakes::FakeGenerator generator(kVocab);
+        std::size_t calls = 0;
+        const auto throws_once = [&](std::int64_t, std::span<const std::int32_t>) -> bool {
+            if (++calls == 2) throw std::runtime_error("once");
+            return false;
+        };
+        const auto search = Batch({{5, 6}, {7}}).start(generator, with_beams(beams, 5), kEnd, throws_once);
+        bool thrown = false;
+        while (!search->done()) {
+            try {
+                search->step();
+            } catch (const std::runtime_error&) {
+                thrown = true;
+            }
+        }
+        CHECK(thrown);
+        const std::size_t before = calls;
+        search->step();
+        CHECK_EQUAL(calls, before);
+        CHECK(search->results()[1][0].finish_reason == FinishReason::kCancelled);
+    }
 }
 
 TEST(a_cancelled_search_gives_what_it_has) {

@@ -113,12 +113,17 @@ private:
         counts_.cancelled += found.status() == lrengine::Status::kCancelled ? 1 : 0;
     }
 
-    // Started here, stepped once, and dropped after another has cancelled it.
+    // Cancelled by another thread at any moment of its steps, and dropped.
     void leave_a_session(const lrengine::Engine& engine) {
         lrengine::Session session = engine.start({sources_[1], sources_[2]}, options_);
-        session.step();
-        std::thread([&] { session.cancel(); }).join();
-        counts_.wrong += session.step() ? 0 : 1;
+        const auto delay = std::chrono::microseconds(random_() % 300);
+        std::thread other([&] {
+            std::this_thread::sleep_for(delay);
+            session.cancel();
+        });
+        while (!session.step()) {
+        }
+        other.join();
     }
 
     const Model& model_;
@@ -145,7 +150,7 @@ TEST(eight_threads_open_generate_cancel_and_drop) {
     }
     for (std::thread& thread : threads) thread.join();
     CHECK_EQUAL(counts.wrong.load(), 0);
-    CHECK(counts.generated > 0 && counts.opened > 0 && counts.refused > 0);
+    CHECK(counts.generated > 0 && counts.opened > 0 && counts.refused > 0 && counts.cancelled > 0);
     std::cout << counts.generated << " generated, " << counts.cancelled << " cancelled, " << counts.opened
               << " opened, " << counts.refused << " refused\n";
 }

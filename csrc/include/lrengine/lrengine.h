@@ -89,7 +89,8 @@ typedef void (*lrengine_log_hook)(void* user, const char* message);
 typedef struct lrengine_engine_options {
     size_t struct_size;
     const char* device; /* "auto" (NULL: this), "cpu", "cuda", "cuda:INDEX" */
-    const char* dtype; /* what matrices are computed from: "float32", "bfloat16", "float16"; NULL: as they are stored */
+    const char* dtype;  /* what matrices are computed from: "float32", "bfloat16", "float16", "int8", "int4"; NULL: as
+                           they are stored */
     int32_t threads; /* CPU: threads that a request computes with, the caller's included; 0: as many as the process may
                         use */
     lrengine_log_hook log; /* may be NULL */
@@ -131,7 +132,8 @@ LRENGINE_API const char* lrengine_label(const lrengine_engine* engine, size_t in
 typedef struct lrengine_memory {
     size_t struct_size;
     uint64_t weight_bytes;       /* mapped or converted */
-    uint64_t request_bytes;      /* caches and scratch of the requests that are open now, on this engine */
+    uint64_t request_bytes;      /* caches and scratch of the requests that are open now, on this engine;
+                                    not what each thread keeps to pack a product in, some hundred KB */
     uint64_t peak_request_bytes; /* the most that request_bytes has been */
 } lrengine_memory;
 #define LRENGINE_MEMORY_INIT {sizeof(lrengine_memory), 0, 0, 0}
@@ -181,12 +183,14 @@ typedef struct lrengine_input {
 } lrengine_input;
 #define LRENGINE_INPUT_INIT {sizeof(lrengine_input), LRENGINE_PIECE_INIT, LRENGINE_PIECE_INIT, LRENGINE_PIECE_INIT}
 
-/* A flag that ends calls and sessions early, from any thread. */
+/* A flag that ends calls early, from any thread. (Sessions: lrengine_session_cancel().) */
 typedef struct lrengine_cancellation lrengine_cancellation;
 LRENGINE_API lrengine_status lrengine_cancellation_create(lrengine_cancellation** cancellation);
-/* Every call that was given this flag ends before its next token or row; so do later calls. */
+/* Every call that was given this flag ends before its next token, or, where it computes numbers of many rows, before
+ * the next thousand tokens of them; so do later calls. Reading a source is one piece of work that nothing interrupts.
+ */
 LRENGINE_API void lrengine_cancellation_request(lrengine_cancellation* cancellation);
-/* Not while a call or session that was given it runs. */
+/* Not while a call that was given it runs. */
 LRENGINE_API void lrengine_cancellation_free(lrengine_cancellation* cancellation);
 
 /* When a call ends early. */
@@ -212,8 +216,8 @@ typedef struct lrengine_token {
     int32_t token;
     float log_prob;   /* under the model itself: penalties, temperature and filters do not change it */
     const char* text; /* what the token adds to the text, UTF-8; NULL: the engine writes no text. The texts of a row add
-                         up to its answer's; a token that ends inside a character, or that may begin a stop string, has
-                         "" and its text comes with a later one */
+                         up to its answer's. A token that ends inside a character, or that may begin a stop string, is
+                         told later, together with the one that settles it: then it has "", and that one all the text */
     size_t text_bytes;
 } lrengine_token;
 
@@ -315,7 +319,8 @@ typedef struct lrengine_session lrengine_session;
 LRENGINE_API lrengine_status lrengine_session_start(const lrengine_engine* engine, const lrengine_input* inputs,
                                                     size_t count, const lrengine_generate_options* options,
                                                     lrengine_session** session);
-/* One token for every row that is not finished; *done becomes 1 when none is left. Does nothing then. */
+/* One token for every row that is not finished; *done becomes 1 when none is left, and nothing more is computed. A step
+ * that fails ends the session: lrengine_session_results() has what there was before it. */
 LRENGINE_API lrengine_status lrengine_session_step(lrengine_session* session, int32_t* done);
 /* From any thread: the session is done before its next step. */
 LRENGINE_API void lrengine_session_cancel(lrengine_session* session);

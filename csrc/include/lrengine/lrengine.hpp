@@ -6,7 +6,7 @@
 //
 // Two forms of every call. With exceptions: failures are lrengine::Error, and an exception of your callback stops that
 // request and reaches you. Without: try_...() gives a Result, and is all there is under -fno-exceptions. Objects own
-// what they hold; engines, sessions and cancellations can be moved. Threads, ownership and units: lrengine.h.
+// what they hold; engines and sessions can be moved. Threads, ownership and units: lrengine.h.
 #pragma once
 
 #include <cassert>
@@ -34,8 +34,13 @@
 #endif
 
 namespace lrengine {
-// Of this header's own: a static library has other classes of these names inside.
+// Of this header's own: a static library has other classes of these names inside. And one for each of the two forms,
+// whose classes differ: a program may have files of both.
+#if LRENGINE_EXCEPTIONS
 inline namespace abi1 {
+#else
+inline namespace abi1_without_exceptions {
+#endif
 
 enum class Status : std::int32_t {
     kOk = LRENGINE_OK,
@@ -80,6 +85,7 @@ public:
     T& operator*() { return assert(value_), *value_; }
     const T& operator*() const { return assert(value_), *value_; }
     T* operator->() { return &**this; }
+    const T* operator->() const { return &**this; }
 
 #if LRENGINE_EXCEPTIONS
     // The value, or throws Error.
@@ -189,6 +195,8 @@ public:
     Cancellation(const Cancellation&) = delete;
     Cancellation& operator=(const Cancellation&) = delete;
 
+    // Whether there was memory for the flag; without it nothing is ever cancelled.
+    explicit operator bool() const { return flag_ != nullptr; }
     void request() { lrengine_cancellation_request(flag_); }
     const lrengine_cancellation* raw() const { return flag_; }
 
@@ -419,7 +427,7 @@ public:
     Result<bool> try_step() {
         std::int32_t done = 0;
         const lrengine_status status = lrengine_session_step(handle_.get(), &done);
-        hook_->rethrow();
+        if (hook_) hook_->rethrow();
         if (status != LRENGINE_OK) return detail::failure<bool>(status);
         return done != 0;
     }
@@ -465,7 +473,7 @@ public:
         engine.handle_.reset(opened);
         log.rethrow();
         if (status != LRENGINE_OK) return detail::failure<Engine>(status);
-        return engine;
+        return Result<Engine>(std::move(engine));
     }
 
     explicit operator bool() const { return static_cast<bool>(handle_); }
@@ -536,7 +544,7 @@ public:
         const lrengine_status status = lrengine_session_start(raw(), rows.data(), rows.size(), &typed, &started);
         if (status != LRENGINE_OK) return detail::failure<Session>(status);
         session.handle_.reset(started);
-        return session;
+        return Result<Session>(std::move(session));
     }
 
     // labels: none for a classifier, which has its own.
