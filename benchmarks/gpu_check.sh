@@ -82,7 +82,7 @@ build() {
     cmake -S csrc -B "$work/build" -GNinja -DLRENGINE_PYTHON=ON -DLRENGINE_TESTS=ON -DLRENGINE_CUDA=ON \
         -DLRENGINE_CUDA_ARCHITECTURES="$capability" -Dpybind11_DIR="$pybind11" -DPython_EXECUTABLE="$(command -v "$python")" \
         -DCMAKE_LIBRARY_OUTPUT_DIRECTORY="$work/package/lrengine" &&
-        cmake --build "$work/build" -j "$jobs"
+        cmake --build "$work/build" -j "$jobs" --target lrengine_package $(basename -s .cpp tests/cpp/op_*_test.cpp)
 }
 
 op_tests() {
@@ -104,18 +104,27 @@ parity() {
         --maxfail 20 --timeout 240 -p no:cacheprovider tests/python/test_engine_cuda.py
 }
 
-export -f build op_tests sanitize parity
+# $1: memcheck or racecheck of whole requests: what ends a step runs in no op test.
+sanitize_requests() {
+    PYTHONSAFEPATH=1 LRENGINE_REQUIRE_CUDA=1 PYTHONPATH="$root/tests/python:$PYTHONPATH" timeout 230 compute-sanitizer \
+        --tool "$1" --report-api-errors no --target-processes all --error-exitcode 9 "$python" -m pytest -q --timeout 220 \
+        -p no:cacheprovider tests/python/test_engine_cuda.py -k "swcm-post or mt5-llama"
+}
+
+export -f build op_tests sanitize sanitize_requests parity
 export work python jobs root capability
 
 step device 20 nvidia-smi
-step build 240 bash -c build || exit 1
-step models 300 "$python" benchmarks/gpu_decode.py "$work/models" --build-only
+step build 480 bash -c build || exit 1
+step models 480 "$python" benchmarks/gpu_decode.py "$work/models" --build-only
 step op_tests 120 bash -c op_tests
 step parity 240 bash -c parity
 step triton_tests 200 env TRITON_INTERPRET=0 "$python" -m pytest -q --timeout 180 -p no:cacheprovider \
     tests/python/test_kernels_{layer_mix,transformer_mix,tied_linear,linear_cross_entropy,mix_mapper,models}.py
 step memcheck 240 bash -c "sanitize memcheck"
 step racecheck 240 bash -c "sanitize racecheck"
+step memcheck_requests 240 bash -c "sanitize_requests memcheck"
+step racecheck_requests 240 bash -c "sanitize_requests racecheck"
 for workload in swcm swcm-tied fusion; do
     batches="1 8 32 128"
     [ $workload = swcm-tied ] && batches="1"

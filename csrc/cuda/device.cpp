@@ -6,6 +6,8 @@
 #include <cstring>
 #include <limits>
 
+#include "cuda/architectures.h"
+
 namespace lrengine::cuda {
 
 namespace {
@@ -82,7 +84,7 @@ Device::Device(int index) : index_(index) {
     processors_ = attribute(cudaDevAttrMultiProcessorCount, index);
     shared_ = static_cast<std::size_t>(attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin, index));
     cache_ = static_cast<std::size_t>(attribute(cudaDevAttrL2CacheSize, index));
-    overlap_wanted_ = is_wanted("LRENGINE_CUDA_OVERLAP");
+    overlaps_ = capability_ >= 90 && kernels_wait(capability_) && is_wanted("LRENGINE_CUDA_OVERLAP");
     fusion_wanted_ = is_wanted("LRENGINE_CUDA_FUSE");
     std::size_t free = 0, total = 0;
     check(cudaMemGetInfo(&free, &total), "device memory");

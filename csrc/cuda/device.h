@@ -36,7 +36,7 @@ public:
     int compute_capability() const { return capability_; }    // 90 for 9.0
     std::size_t shared_per_block() const { return shared_; }  // that a kernel can opt in to, bytes
     std::size_t cache_bytes() const { return cache_; }        // of the second level
-    bool overlaps_launches() const { return capability_ >= 90 && overlap_wanted_; }
+    bool overlaps_launches() const { return overlaps_; }
 
     // Whether dependent halves of a layer may be one launch; LRENGINE_CUDA_FUSE=0 turns it off.
     bool fuses_halves() const { return fusion_wanted_; }
@@ -97,7 +97,7 @@ private:
     int capability_ = 0;
     std::size_t shared_ = 0;
     std::size_t cache_ = 0;
-    bool overlap_wanted_ = true;  // LRENGINE_CUDA_OVERLAP=0 turns it off
+    bool overlaps_ = false;  // LRENGINE_CUDA_OVERLAP=0 turns it off
     bool fusion_wanted_ = true;
     std::unique_ptr<MatmulLibrary> matmul_;
     std::atomic<std::int64_t> launches_ = 0;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <limits>
 
 #include "ops/backend.h"
 
@@ -59,7 +60,8 @@ TokenHistory upload_histories(const Workspace& work, std::span<const std::vector
                               std::int64_t steps) {
     std::size_t longest = 0;
     for (const auto& history : histories) longest = std::max(longest, history.size());
-    const std::size_t stride = longest + static_cast<std::size_t>(steps) + 1;
+    // Rounded up, so that requests of about the same lengths find each other's recordings.
+    const std::size_t stride = std::bit_ceil(longest + static_cast<std::size_t>(steps) + 1);
     std::vector<std::int32_t> table(histories.size() * stride), lengths;
     for (std::size_t row = 0; row < histories.size(); ++row) {
         std::ranges::copy(histories[row], table.begin() + static_cast<std::ptrdiff_t>(row * stride));
@@ -78,7 +80,8 @@ ProcessScoresArgs StepsAhead::upload(const LogitsProcessors& processors, const W
                            .history = {},
                            .generated = rows.generated,
                            .repetition_penalty = static_cast<float>(processors.repetition_penalty()),
-                           .no_repeat_ngram = static_cast<std::int32_t>(processors.ngram_size()),
+                           .no_repeat_ngram = static_cast<std::int32_t>(std::min<std::int64_t>(
+                               processors.ngram_size(), std::numeric_limits<std::int32_t>::max())),
                            .banned = upload(processors, work)};
     if (!processors.only_bans()) args.history = upload_histories(work, histories, steps);
     return args;

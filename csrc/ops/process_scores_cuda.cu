@@ -49,8 +49,9 @@ __device__ __forceinline__ void ban(const ProcessScoresArgs& args, std::int64_t 
 __device__ __forceinline__ void ban_ngrams(const ProcessScoresArgs& args, std::int64_t row, const std::int32_t* history,
                                            int length) {
     const int size = args.no_repeat_ngram;
+    if (size > length) return;
     const std::int32_t* prefix = history + length - (size - 1);
-    for (int start = static_cast<int>(threadIdx.x); start + size <= length; start += kThreads) {
+    for (int start = static_cast<int>(threadIdx.x); start <= length - size; start += kThreads) {
         bool same = true;
         for (int i = 0; i < size - 1 && same; ++i) same = history[start + i] == prefix[i];
         if (same) set_score(args, row, history[start + size - 1], minus_infinity());

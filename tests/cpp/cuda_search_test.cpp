@@ -52,6 +52,10 @@ const std::vector<std::pair<std::string, Change>>& processors() {
         {"at least", [](GenerationOptions& options) { options.min_new_tokens = 5; }},
         {"repetition", [](GenerationOptions& options) { options.repetition_penalty = 1.7; }},
         {"n-grams", [](GenerationOptions& options) { options.no_repeat_ngram_size = 2; }},
+        {"n-grams longer than any row",
+         [](GenerationOptions& options) { options.no_repeat_ngram_size = INT32_MAX - 3; }},
+        {"n-grams beyond int32",
+         [](GenerationOptions& options) { options.no_repeat_ngram_size = (INT64_C(1) << 32) + 2; }},
         {"all", [](GenerationOptions& options) {
              options = {.max_new_tokens = options.max_new_tokens,
                         .min_new_tokens = 4,
