@@ -4,6 +4,7 @@
 #include <map>
 #include <numeric>
 
+#include "core/error.h"
 #include "decode/beam_search.h"
 #include "decode/random.h"
 #include "decode/token_search.h"
@@ -16,6 +17,11 @@ void Search::step() {
     if (done()) return;
     try {
         advance();
+    } catch (const Error& error) {
+        // A device refuses before any row has taken a token: the step can be asked for again.
+        const bool whole = error.code() == ErrorCode::kOutOfMemory || error.code() == ErrorCode::kDevice;
+        if (!whole) cancelled_ = true;
+        throw;
     } catch (...) {
         cancelled_ = true;  // rows may have been left at different tokens
         throw;

@@ -46,7 +46,8 @@ public:
     virtual ~Search() = default;
 
     bool done() const { return cancelled_ || finished(); }
-    // Does nothing when done. A step that throws ends the search: results() has what there was before it.
+    // Does nothing when done. A step that throws ends the search, results() having what there was before it; but for
+    // Error(kOutOfMemory | kDevice), after which the same step may be tried again.
     void step();
     // From any thread; takes effect before the next step.
     void cancel() { cancelled_ = true; }
