@@ -74,6 +74,20 @@ std::vector<float> Model::encode(const std::vector<std::int32_t>& source) const 
     return files_->engine->encode({source}, lrengine::EncodeOutput::kLast)[0];
 }
 
+bool are_the_engines_defaults(const lrengine_generate_options& options) {
+    const lrengine::GenerationOptions engine;
+    return options.max_new_tokens == engine.max_new_tokens && options.min_new_tokens == engine.min_new_tokens &&
+           options.num_beams == engine.num_beams && options.num_return_sequences == engine.num_return_sequences &&
+           options.length_penalty == engine.length_penalty &&
+           options.early_stopping == static_cast<lrengine_early_stopping>(engine.early_stopping) &&
+           options.repetition_penalty == engine.repetition_penalty &&
+           options.no_repeat_ngram_size == engine.no_repeat_ngram_size &&
+           (options.do_sample != 0) == engine.do_sample && options.temperature == engine.temperature &&
+           options.top_k == engine.top_k && options.top_p == engine.top_p &&
+           (options.has_seed != 0) == engine.seed.has_value() &&
+           options.suppress_token_count == engine.suppress_tokens.size();
+}
+
 std::vector<std::int32_t> ids(std::size_t length, unsigned seed) { return tiny::some_ids(length, seed); }
 
 }  // namespace capi_models

@@ -6,6 +6,8 @@
 #include <string>
 #include <vector>
 
+#include "lrengine/lrengine.h"
+
 namespace capi_models {
 
 // What the engine itself generates, for comparison.
@@ -35,6 +37,9 @@ private:
     struct Files;
     std::unique_ptr<Files> files_;
 };
+
+// Whether the options say what the engine does when nothing is said (decode/options.h).
+bool are_the_engines_defaults(const lrengine_generate_options& options);
 
 // Ids of the tiny vocabulary.
 std::vector<std::int32_t> ids(std::size_t length, unsigned seed);

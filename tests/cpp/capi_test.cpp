@@ -78,6 +78,14 @@ TEST(versions_agree) {
     CHECK_EQUAL(std::string(lrengine_status_name(1000)), std::string("unknown status"));
 }
 
+TEST(what_is_not_said_is_as_in_the_engine) {
+    const lrengine_generate_options unsaid = LRENGINE_GENERATE_OPTIONS_INIT;
+    CHECK(capi_models::are_the_engines_defaults(unsaid));
+    lrengine_generate_options other = LRENGINE_GENERATE_OPTIONS_INIT;
+    other.top_p = 0.5;
+    CHECK(!capi_models::are_the_engines_defaults(other));
+}
+
 TEST(info_describes_the_model) {
     const Model swcm(Model::Kind::kSwcm), classifier(Model::Kind::kClassifier);
     const Opened opened(swcm), labelled(classifier);
