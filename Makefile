@@ -31,8 +31,8 @@ $(VENV)/.ready: requirements/build.txt requirements/train.txt
 	$(PIP) install -r requirements/build.txt -r requirements/train.txt
 	touch $@
 
-$(VENV)/.test-ready: $(VENV)/.ready requirements/test.txt requirements/transformers-4.txt
-	$(PIP) install -r requirements/test.txt
+$(VENV)/.test-ready: $(VENV)/.ready requirements/test.txt requirements/onnx.txt requirements/transformers-4.txt
+	$(PIP) install -r requirements/test.txt -r requirements/onnx.txt
 	rm -rf $(VENV)/transformers-4
 	$(PIP) install --no-deps --target $(VENV)/transformers-4 -r requirements/transformers-4.txt
 	touch $@

@@ -14,14 +14,15 @@ from lrengine.errors import ModelFileError
 
 
 @contextmanager
-def atomic_directory(destination: Path, force: bool = False) -> Iterator[Path]:
+def atomic_directory(destination: Path, force: bool = False, mark: str = "config.json") -> Iterator[Path]:
     """Yields an empty directory beside `destination`; when the block ends well, it is flushed to disk and renamed.
 
     A failed block leaves nothing new and everything old. An existing `destination` is refused unless `force`, and even
-    then it must be empty or a model directory (one with config.json), so that a mistyped path costs nobody his files.
+    then it must be empty or hold the file `mark`, by which a directory of this kind is known, so that a mistyped path
+    costs nobody his files.
     """
     destination = _absolute(destination)
-    _check_free(destination, force)
+    _check_free(destination, force, mark)
     try:
         destination.parent.mkdir(parents=True, exist_ok=True)
         partial = destination.parent / f".{destination.name}.{uuid.uuid4().hex[:8]}.partial"
@@ -31,7 +32,7 @@ def atomic_directory(destination: Path, force: bool = False) -> Iterator[Path]:
     try:
         yield partial
         flush_tree(partial)
-        _check_free(destination, force)
+        _check_free(destination, force, mark)
         _move(partial, destination)
     except OSError as error:
         raise ModelFileError(f"{destination}: writing it failed: {error}") from error
@@ -44,14 +45,15 @@ def _absolute(path: Path) -> Path:
     return path.resolve() if path.name in ("", "..") else path.parent.resolve() / path.name
 
 
-def _check_free(destination: Path, force: bool) -> None:
+def _check_free(destination: Path, force: bool, mark: str) -> None:
     if not os.path.lexists(destination):
         return
     if not force:
         raise ModelFileError(f"{destination}: exists already; --force replaces it")
-    is_model = (destination / "config.json").is_file()
-    if destination.is_symlink() or not destination.is_dir() or not (is_model or not any(destination.iterdir())):
-        raise ModelFileError(f"{destination}: is not a model directory (no config.json), so it is not replaced")
+    is_known = (destination / mark).is_file()
+    if destination.is_symlink() or not destination.is_dir() or not (is_known or not any(destination.iterdir())):
+        kind = "a model directory" if mark == "config.json" else "an export"
+        raise ModelFileError(f"{destination}: is not {kind} (no {mark}), so it is not replaced")
 
 
 def _move(partial: Path, destination: Path) -> None:

@@ -16,6 +16,7 @@ COMMANDS = {
     "evaluate": "score a model on a data split",
     "convert": "turn a published checkpoint into a model directory",
     "quantize": "write a smaller copy of a model directory",
+    "export": "write a model directory as ONNX graphs",
     "info": "describe a model directory",
     "generate": "generate text from lines of input",
     "classify": "label lines of input",
@@ -41,7 +42,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         package = str(error.name).partition(".")[0]
         if package == "lrengine":
             raise
-        print(f"{command}: needs {package}: pip install 'lrengine[train]'", file=sys.stderr)
+        extra = "export" if arguments[0] == "export" else "train"
+        print(f"{command}: needs {package}: pip install 'lrengine[{extra}]'", file=sys.stderr)
         return 2
     except (LrengineError, OSError) as error:
         print(f"{command}: {error}", file=sys.stderr)

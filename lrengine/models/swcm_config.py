@@ -6,6 +6,7 @@ from typing import Any
 
 from transformers import AutoConfig, PretrainedConfig
 
+from lrengine.layer_kinds import layer_kinds
 from lrengine.models.config_io import complete_dict, sub_config
 from lrengine.models.encoders import is_bert_type
 
@@ -80,13 +81,8 @@ class SwcmConfig(PretrainedConfig):
         """`custom` and `normal` in the order they are applied: one custom layer for every encoder layer, a normal
         one after every X of them (L = 12, X = 3: 16 layers in the paper; the published checkpoint has none after the
         last custom layer: 15)."""
-        kinds = []
-        layers, interval = self.encoder.num_hidden_layers, self.normal_layer_interval
-        for done in range(1, layers + 1):
-            kinds.append("custom")
-            if interval and done % interval == 0 and (done < layers or self.normal_after_last):
-                kinds.append("normal")
-        return kinds
+        layers = self.encoder.num_hidden_layers
+        return layer_kinds(layers, self.normal_layer_interval, self.normal_after_last)
 
     @property
     def position_offset(self) -> int:

@@ -1,0 +1,54 @@
+"""What every exported graph must pass before its directory appears."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import onnx
+
+from lrengine.errors import UnsupportedModelError
+
+# The operators that the graphs may use: each is in TensorRT 10's list of supported ONNX operators
+# (github.com/onnx/onnx-tensorrt, docs/operators.md). If, Loop and Scan are on that list and left out all the same: a
+# branch or a loop around a decoder is what engines fail to build from.
+# fmt: off
+TENSORRT_OPERATORS = frozenset({
+    "Add", "Cast", "Clip", "Concat", "Cos", "DequantizeLinear", "Div", "Erf", "Expand", "Gather", "Gelu", "Gemm",
+    "Greater", "Identity", "LayerNormalization", "Less", "MatMul", "Mul", "Neg", "Pad", "Pow", "QuantizeLinear",
+    "Range", "ReduceMax", "ReduceMean", "ReduceSum", "Relu", "Reshape", "Shape", "Sigmoid", "Sin", "Slice",
+    "Softmax", "Sqrt", "Squeeze", "Sub", "Tanh", "Transpose", "Unsqueeze", "Where",
+})
+# fmt: on
+
+
+def operators(model: onnx.ModelProto) -> set[str]:
+    """Operator types, those of other domains with the domain before them."""
+    return {f"{node.domain}::{node.op_type}" if node.domain else node.op_type for node in model.graph.node}
+
+
+def check_graph(path: Path, standard_only: bool) -> None:
+    """onnx's full check of types and shapes, and no tensor of unknown rank; with `standard_only`, no operator outside
+    TENSORRT_OPERATORS. Raises UnsupportedModelError: the fault is the exporter's, and nothing is written."""
+    model = onnx.load(path, load_external_data=False)
+    if standard_only and (foreign := operators(model) - TENSORRT_OPERATORS):
+        raise UnsupportedModelError(f"{path.name}: uses {', '.join(sorted(foreign))}, which TensorRT does not read")
+    try:
+        onnx.checker.check_model(path, full_check=standard_only)
+    except onnx.checker.ValidationError as error:
+        raise UnsupportedModelError(f"{path.name}: is no valid ONNX graph: {error}") from error
+    except onnx.shape_inference.InferenceError as error:
+        raise UnsupportedModelError(f"{path.name}: its shapes contradict each other: {error}") from error
+    if standard_only and (vague := unknown_ranks(model)):
+        raise UnsupportedModelError(f"{path.name}: the ranks of {', '.join(vague[:3])} cannot be inferred")
+
+
+def unknown_ranks(model: onnx.ModelProto) -> list[str]:
+    """Outputs of nodes that shape inference has no rank for."""
+    inferred = onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=True)
+    graph = inferred.graph
+    known = {
+        value.name
+        for value in (*graph.value_info, *graph.output)
+        if value.type.tensor_type.elem_type and value.type.tensor_type.HasField("shape")
+    }
+    return [name for node in graph.node for name in node.output if name and name not in known]
