@@ -12,6 +12,17 @@ Floats = NDArray[np.float32]
 def load(directory: str, device: str, dtype: str | None, threads: int, log: Callable[[str], None]) -> Engine: ...
 def option_table() -> list[tuple[str, Any, str]]: ...
 def cpu_isa() -> str: ...
+def start_outside(
+    begin: Callable[[int, int], Any],
+    vocab_size: int,
+    max_length: int,
+    end_tokens: Sequence[int],
+    sources: Sequence[Ids],
+    prompts: Sequence[Ids],
+    forced: Sequence[Ids],
+    options: dict[str, Any],
+    stop: Callable[[int, Ids], bool] | None,
+) -> Session: ...
 
 class Session:
     @property

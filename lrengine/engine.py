@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from lrengine import _engine
 from lrengine.cuda_libraries import preload_cublaslt
 from lrengine.errors import InvalidRequestError, ModelFileError
+from lrengine.native import NativeModel
 from lrengine.options import GenerateOptions, StreamOptions
 from lrengine.pieces import Answer, in_pieces
 from lrengine.request import (
@@ -49,9 +50,7 @@ class Engine:
     leaves the engine usable. Computing releases the GIL. Ctrl-C works between generated tokens and, in the other calls,
     between rows."""
 
-    def __init__(
-        self, native: _engine.Engine, source: TextCodec | None, target: TextCodec | None, template: str
-    ) -> None:
+    def __init__(self, native: NativeModel, source: TextCodec | None, target: TextCodec | None, template: str) -> None:
         self._native = native
         self._source = source
         self._target = target

@@ -4,6 +4,7 @@
 
 #include "bindings/conversions.h"
 #include "bindings/errors.h"
+#include "bindings/outside_model.h"
 #include "bindings/tokenizer.h"
 #include "core/error.h"
 #include "ops/backend.h"
@@ -39,6 +40,14 @@ std::unique_ptr<Session> start(const Engine& engine, const std::vector<IdArray>&
     StopHook hook = bindings::stop_hook(stop);
     const py::gil_scoped_release release;
     return engine.start(inputs, std::move(typed), std::move(hook));
+}
+
+std::unique_ptr<Session> start_outside(const py::object& begin, std::int64_t vocab_size, std::int64_t max_length,
+                                       std::vector<std::int32_t> end_tokens, const std::vector<IdArray>& sources,
+                                       const std::vector<IdArray>& prompts, const std::vector<IdArray>& forced,
+                                       const py::dict& options, const py::object& stop) {
+    return bindings::start_outside({vocab_size, max_length, std::move(end_tokens), begin}, sources, prompts, forced,
+                                   options, stop);
 }
 
 std::vector<py::array_t<float>> to_arrays(const std::vector<std::vector<float>>& rows) {
@@ -111,6 +120,8 @@ PYBIND11_MODULE(_engine, module) {
     module.def("load", &load);
     module.def("option_table", &bindings::option_table);
     module.def("cpu_isa", &cpu_isa);
+
+    module.def("start_outside", &start_outside);
 
     py::class_<Session>(module, "Session")
         .def_property_readonly("done", &Session::done)

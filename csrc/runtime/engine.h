@@ -74,11 +74,12 @@ private:
     std::unique_ptr<Model> model_;
 };
 
-// The state of one generate request: caches and search. One thread at a time, but for cancel(). Keeps the engine.
+// The state of one generate request: caches and search. One thread at a time, but for cancel(). Keeps `owner`, what the
+// search borrows: the engine.
 class Session {
 public:
     // `search` is null for a request without inputs.
-    Session(std::shared_ptr<const Engine> engine, std::unique_ptr<Search> search);
+    Session(std::shared_ptr<const void> owner, std::unique_ptr<Search> search);
 
     bool done() const { return !search_ || search_->done(); }
     void step();
@@ -86,7 +87,7 @@ public:
     std::vector<std::vector<Hypothesis>> results() const;
 
 private:
-    std::shared_ptr<const Engine> engine_;
+    std::shared_ptr<const void> owner_;
     std::unique_ptr<Search> search_;
 };
 

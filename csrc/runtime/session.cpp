@@ -4,8 +4,8 @@
 
 namespace lrengine {
 
-Session::Session(std::shared_ptr<const Engine> engine, std::unique_ptr<Search> search)
-    : engine_(std::move(engine)), search_(std::move(search)) {}
+Session::Session(std::shared_ptr<const void> owner, std::unique_ptr<Search> search)
+    : owner_(std::move(owner)), search_(std::move(search)) {}
 
 void Session::step() {
     if (search_) search_->step();
