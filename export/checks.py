@@ -13,10 +13,10 @@ from lrengine.errors import UnsupportedModelError
 # branch or a loop around a decoder is what engines fail to build from.
 # fmt: off
 TENSORRT_OPERATORS = frozenset({
-    "Add", "Cast", "Clip", "Concat", "Cos", "DequantizeLinear", "Div", "Erf", "Expand", "Gather", "Gelu", "Gemm",
-    "Greater", "Identity", "LayerNormalization", "Less", "MatMul", "Mul", "Neg", "Pad", "Pow", "QuantizeLinear",
-    "Range", "ReduceMax", "ReduceMean", "ReduceSum", "Relu", "Reshape", "Shape", "Sigmoid", "Sin", "Slice",
-    "Softmax", "Sqrt", "Squeeze", "Sub", "Tanh", "Transpose", "Unsqueeze", "Where",
+    "Add", "Cast", "Concat", "Cos", "DequantizeLinear", "Div", "Equal", "Erf", "Expand", "Gather", "Gelu", "Gemm",
+    "Greater", "Identity", "LayerNormalization", "Less", "MatMul", "Max", "Min", "Mul", "Neg", "Pad", "Pow",
+    "QuantizeLinear", "Range", "ReduceMax", "ReduceMean", "ReduceSum", "Relu", "Reshape", "Shape", "Sigmoid", "Sin",
+    "Slice", "Softmax", "Sqrt", "Squeeze", "Sub", "Tanh", "Transpose", "Unsqueeze", "Where",
 })
 # fmt: on
 

@@ -192,7 +192,8 @@ def _distances(g: Graph, limit: int) -> str:
     """int64 [source, source]: key's column minus query's row, clipped to +-limit, from 0."""
     index = g.range("source")
     distance = g.op("Sub", g.op("Unsqueeze", index, g.ints(0)), g.op("Unsqueeze", index, g.ints(1)))
-    return g.op("Add", g.op("Clip", distance, g.integer(-limit), g.integer(limit)), g.integer(limit))
+    # Not Clip, which TensorRT has for floats alone.
+    return g.op("Add", g.op("Min", g.op("Max", distance, g.integer(-limit)), g.integer(limit)), g.integer(limit))
 
 
 def _relative_bias(g: Graph, config: dict[str, Any], name: str, distances: str) -> str:

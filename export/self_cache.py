@@ -8,12 +8,13 @@ the slots behind those in use, so nothing is ever concatenated or copied back.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from onnx import TensorProto
 
-from lrengine.export.blocks import MASKED, softmax
+from lrengine.export.blocks import MASKED
 from lrengine.export.graph import Graph
 
 
@@ -44,15 +45,17 @@ class SelfCache:
         return tuple(g.op("Gather", g.reshape(part, -1, self.head_dim), self.indices) for part in (key, value))
 
 
-def attend_past_and_new(g: Graph, query: str, past: tuple[str, str], new: tuple[str, str], mask: str) -> str:
-    """Narrow [rows, H, n, d] of query [rows, H, n, d], past [rows, H, past, d] and new [rows, H, m, d] keys and values;
-    mask: float32, to the scores over past and new. m is known: the last columns."""
+def attend_past_and_new(
+    g: Graph, query: str, past: tuple[str, str], new: tuple[str, str], weigh: Callable[[str], str]
+) -> str:
+    """Narrow [rows, K, q, d] of query [rows, K, q, d], and of keys and values [rows, K, past, d] and [rows, K, m, d].
+
+    weigh: scores over past and new [rows, K, q, past + m] -> attention weights; it masks."""
     scores = [g.op("MatMul", query, g.op("Transpose", keys, perm=[0, 1, 3, 2])) for keys in (past[0], new[0])]
-    weights = softmax(g, g.op("Concat", *scores, axis=-1), mask)
-    split = g.op("Shape", past[0], start=2, end=3)
-    end = g.ints(np.iinfo(np.int64).max)
-    of_past = g.op("Slice", weights, g.ints(0), split, g.ints(-1))
-    of_new = g.op("Slice", weights, split, end, g.ints(-1))
+    weights = weigh(g.op("Concat", *scores, axis=3))
+    split, end = g.op("Shape", past[0], start=2, end=3), g.ints(np.iinfo(np.int64).max)
+    of_past = g.op("Slice", weights, g.ints(0), split, g.ints(3))
+    of_new = g.op("Slice", weights, split, end, g.ints(3))
     return g.op("Add", g.op("MatMul", of_past, past[1]), g.op("MatMul", of_new, new[1]))
 
 

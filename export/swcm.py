@@ -130,7 +130,8 @@ class Swcm:
                 new = g.reshape(part, 0, self.heads, self.head_dim)
                 g.output(f"new_{name}_{index}", new, g.narrow_type, "rows", self.heads, self.head_dim)
             query, key, value = (g.reshape(part, 0, self.heads, 1, self.head_dim) for part in (query, key, value))
-            return attend_past_and_new(g, query, cache.past(g, index), (key, value), mask)
+            past = cache.past(g, index)
+            return attend_past_and_new(g, query, past, (key, value), lambda scores: softmax(g, scores, mask))
 
         hidden = self._decode(g, ids, positions, cross_mask, attend)
         logits = self._logits(g, g.reshape(hidden, -1, self.width))

@@ -99,15 +99,6 @@ class ModelWeights:
             raise ModelFileError(f"{where}: found NaN or Inf, expected finite numbers")
         return values
 
-    def shaped(self, name: str, *shape: int) -> np.ndarray:
-        """read(), of a shape that the config promises."""
-        values = self.read(name)
-        if values.shape != shape:
-            raise ModelFileError(
-                f"{self.tensors.path_of(name)}: tensor {name}: found shape {list(values.shape)}, expected {list(shape)}"
-            )
-        return values
-
     def placed(self, name: str, make: Callable[[], np.ndarray], dtype: np.dtype[Any] | None = None) -> Placed:
         """The tensor `name` of weights.bin, made and written at its first use. dtype None: the matrices' own."""
         if name not in self._placed:
