@@ -6,12 +6,13 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from lrengine.export.engine import OnnxEngine
     from lrengine.export.exporter import export_onnx
     from lrengine.export.options import ExportOptions, Profile
 
-__all__ = ["ExportOptions", "Profile", "export_onnx"]
+__all__ = ["ExportOptions", "OnnxEngine", "Profile", "export_onnx"]
 
-_HOMES = {"ExportOptions": "options", "Profile": "options", "export_onnx": "exporter"}
+_HOMES = {"ExportOptions": "options", "OnnxEngine": "engine", "Profile": "options", "export_onnx": "exporter"}
 
 
 def __getattr__(name: str) -> Any:
