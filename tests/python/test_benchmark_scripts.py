@@ -1,4 +1,4 @@
-"""The GPU benchmarks in miniature, on the CPU: what they report must not fail at the end of a run on a real GPU."""
+"""Benchmarks in miniature, on the CPU: what they report must not fail at the end of a long run, or on a real GPU."""
 
 import json
 import os
@@ -33,6 +33,17 @@ def test_decode_benchmark_in_miniature(tmp_path: Path) -> None:
         < found["step_bytes"]["bfloat16"]
         < found["weight_bytes"]["bfloat16"]
     )
+
+
+def test_onnx_benchmark_in_miniature(tmp_path: Path) -> None:
+    """Without its peer, which wants an environment of its own."""
+    report = tmp_path / "report.json"
+    command = [sys.executable, str(ROOT / "benchmarks" / "onnx_decode.py"), str(tmp_path), "--smoke", "--rounds", "1"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    subprocess.run([*command, "--json", str(report)], check=True, env=environment, capture_output=True)
+    found = json.loads(report.read_text(encoding="utf-8"))
+    assert [(row["batch"], row["beams"]) for row in found["rows"]] == [(1, 1), (2, 2)]
+    assert all(row["tokens_per_s"] > 0 for row in found["rows"]) and found["step_bytes"] > 0
 
 
 def test_the_gpu_script_is_valid_shell() -> None:
