@@ -16,9 +16,8 @@ WIDE = np.dtype(np.float32)
 
 
 def linear(g: Graph, x: str, name: str, bias: bool = True) -> str:
-    """x W^T + b, narrow; W [out, in] of the model directory lies transposed in weights.bin, as MatMul reads it."""
-    matrix = g.weights.placed(f"{name}.weight.T", lambda: g.weights.read(f"{name}.weight").T)
-    product = g.op("MatMul", g.narrow(x), g.weight(matrix))
+    """x W^T + b, narrow."""
+    product = g.products.matmul(g, x, f"{name}.weight")
     return g.op("Add", product, vector(g, f"{name}.bias", g.narrow_dtype)) if bias else product
 
 
@@ -30,19 +29,12 @@ def vector(g: Graph, name: str, dtype: np.dtype = WIDE) -> str:
 
 def project_to_vocabulary(g: Graph, x: str, table: str, bias: str | None) -> str:
     """float32 logits [rows, V] of x [rows, D]: over the [V, D] table as it is, which may be the word embedding too."""
-    inputs = [g.narrow(x), embedding_table(g, table)]
-    if bias is not None:
-        inputs.append(vector(g, bias, g.narrow_dtype))
-    return g.wide(g.op("Gemm", *inputs, transB=1))
-
-
-def embedding_table(g: Graph, name: str) -> str:
-    return g.weight(g.weights.placed(name, lambda: g.weights.read(name)))
+    return g.products.project(g, x, table, None if bias is None else vector(g, bias, g.narrow_dtype))
 
 
 def embed(g: Graph, ids: str, table: str, scale: float = 1.0) -> str:
     """Wide rows of a table."""
-    rows = g.wide(g.op("Gather", embedding_table(g, table), ids))
+    rows = g.products.rows(g, ids, table)
     return rows if scale == 1.0 else g.op("Mul", rows, g.number(scale))
 
 

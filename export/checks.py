@@ -19,6 +19,7 @@ TENSORRT_OPERATORS = frozenset({
     "Slice", "Softmax", "Sqrt", "Squeeze", "Sub", "Tanh", "Transpose", "Unsqueeze", "Where",
 })
 # fmt: on
+BRANCHES = frozenset({"If", "Loop", "Scan"})
 
 
 def operators(model: onnx.ModelProto) -> set[str]:
@@ -26,19 +27,23 @@ def operators(model: onnx.ModelProto) -> set[str]:
     return {f"{node.domain}::{node.op_type}" if node.domain else node.op_type for node in model.graph.node}
 
 
-def check_graph(path: Path, standard_only: bool) -> None:
-    """onnx's full check of types and shapes, and no tensor of unknown rank; with `standard_only`, no operator outside
-    TENSORRT_OPERATORS. Raises UnsupportedModelError: the fault is the exporter's, and nothing is written."""
+def check_graph(path: Path, for_tensorrt: bool) -> None:
+    """onnx's full check of types and shapes, and no tensor of unknown rank; `for_tensorrt`: no operator outside
+    TENSORRT_OPERATORS; never a branch or a loop. Raises UnsupportedModelError: the fault is the exporter's or the
+    config's, and nothing is written."""
     model = onnx.load(path, load_external_data=False)
-    if standard_only and (foreign := operators(model) - TENSORRT_OPERATORS):
+    used = operators(model)
+    if foreign := used - TENSORRT_OPERATORS if for_tensorrt else used & BRANCHES:
         raise UnsupportedModelError(f"{path.name}: uses {', '.join(sorted(foreign))}, which TensorRT does not read")
+    standard = not any("::" in name for name in used)
     try:
-        onnx.checker.check_model(path, full_check=standard_only)
+        onnx.checker.check_model(path, full_check=standard)
+        vague = unknown_ranks(model) if standard else []
     except onnx.checker.ValidationError as error:
         raise UnsupportedModelError(f"{path.name}: is no valid ONNX graph: {error}") from error
     except onnx.shape_inference.InferenceError as error:
-        raise UnsupportedModelError(f"{path.name}: its shapes contradict each other: {error}") from error
-    if standard_only and (vague := unknown_ranks(model)):
+        raise UnsupportedModelError(f"{path.name}: config and weights have other shapes: {error}") from error
+    if vague:
         raise UnsupportedModelError(f"{path.name}: the ranks of {', '.join(vague[:3])} cannot be inferred")
 
 

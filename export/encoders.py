@@ -184,8 +184,7 @@ def _t5_feed_forward(g: Graph, x: str, name: str, projection: str) -> str:
         inner = g.op("Mul", gate, g.wide(linear(g, x, f"{name}wi_1", False)))
     else:
         inner = activate(g, g.wide(linear(g, x, f"{name}wi", False)), kind, wide=True)
-    out = g.weights.placed(f"{name}wo.weight.T.wide", lambda: g.weights.read(f"{name}wo.weight").T, WIDE)
-    return g.op("MatMul", inner, g.weight(out))
+    return g.products.matmul(g, inner, f"{name}wo.weight", wide=True)
 
 
 def _distances(g: Graph, limit: int) -> str:

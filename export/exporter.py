@@ -5,21 +5,26 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import onnx
 
 from lrengine.atomic_directory import atomic_directory
-from lrengine.errors import ModelFileError, UnsupportedModelError
+from lrengine.errors import InvalidRequestError, ModelFileError, UnsupportedModelError
 from lrengine.export.checks import check_graph
 from lrengine.export.graph import NARROW_TYPES, Graph
 from lrengine.export.manifest import MANIFEST, manifest
 from lrengine.export.options import DEFAULT_OPSET, ExportOptions, Profile
 from lrengine.export.plan import plan_export
+from lrengine.export.products import DynamicInt8Products, FloatProducts, QdqInt8Products
 from lrengine.export.weights import WEIGHTS_FILE, ModelWeights, WeightFile
+from lrengine.request import rows
 from lrengine.safetensors_directory import SafetensorsDirectory
 from lrengine.safetensors_io import parse_json
+from lrengine.text import TextCodec
 
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
 
@@ -32,31 +37,73 @@ def export_onnx(
     static: Profile | None = None,
     opset: int = DEFAULT_OPSET,
     optimize: str = "none",
+    calibration: Sequence[str] | Sequence[Sequence[int]] | None = None,
     force: bool = False,
 ) -> Path:
     """Writes the model `directory` as ONNX graphs to `destination`, which appears whole or not at all.
 
-    Options: ExportOptions. `force` replaces an earlier export. Raises ModelFileError for files that contradict the
-    config, UnsupportedModelError for what cannot be exported, InvalidRequestError for options."""
+    Options: ExportOptions. calibration: sources (texts or ids), for int8 with fixed ranges of activations (Q/DQ pairs)
+    in place of ranges found in every run. `force` replaces an earlier export. Raises ModelFileError for files that
+    contradict the config, UnsupportedModelError for what cannot be exported, InvalidRequestError for options."""
     source, target = Path(directory), Path(destination)
-    options = ExportOptions(dtype, static, opset, optimize)
+    options = ExportOptions(dtype, static, opset, optimize, calibration is not None)
     config = _config(source)
-    with atomic_directory(target, force, MANIFEST) as partial, SafetensorsDirectory(source) as tensors:
+    products = _products(source, options, calibration)
+    with atomic_directory(target, force, MANIFEST) as partial:
+        _write(source, partial, config, options, products)
+    return target
+
+
+def _products(source: Path, options: ExportOptions, calibration: Any) -> FloatProducts:
+    if options.dtype != "int8":
+        return FloatProducts()
+    if calibration is None:
+        return DynamicInt8Products()
+    from lrengine.export.calibrate import measure_ranges
+
+    sources = _calibration_rows(source, calibration)
+    with tempfile.TemporaryDirectory() as folder:
+        plain, floats = Path(folder), FloatProducts()
+        _write(source, plain, _config(source), ExportOptions(opset=options.opset), floats)
+        return QdqInt8Products(measure_ranges(plain, sources, floats.inputs))
+
+
+def _calibration_rows(source: Path, calibration: Any) -> list[list[int]]:
+    codec = TextCodec.load(source)
+
+    def encode(text: str) -> list[int]:
+        if codec is None:
+            raise InvalidRequestError(f"calibration: {source} has no tokenizer.json to read text with: give ids")
+        return codec.source(text)
+
+    found = [row.tolist() for row in rows(calibration, "calibration", encode)]
+    if not found or not all(found):
+        raise InvalidRequestError("calibration: expected some sources, none of them empty")
+    return found
+
+
+def _write(
+    source: Path, partial: Path, config: dict[str, Any], options: ExportOptions, products: FloatProducts
+) -> None:
+    """Everything of an export, into the empty directory `partial`."""
+    narrow = "float32" if options.dtype == "int8" else options.dtype
+    with SafetensorsDirectory(source) as tensors:
         try:
             plan = plan_export(config, options)
             with WeightFile(partial / WEIGHTS_FILE) as file:
-                weights = ModelWeights(tensors, file, NARROW_TYPES[options.dtype][1])
-                graphs = {name: Graph(name, weights, options.dtype, opset, plan.fixed) for name in plan.builds}
+                weights = ModelWeights(tensors, file, NARROW_TYPES[narrow][1])
+                graphs = {
+                    name: Graph(name, weights, narrow, options.opset, products, plan.fixed) for name in plan.builds
+                }
                 for name, build in plan.builds.items():
                     build(graphs[name])
                     onnx.save(graphs[name].model(), partial / f"{name}.onnx")
             for name in graphs:
-                check_graph(partial / f"{name}.onnx", standard_only=optimize != "ort")
+                check_graph(partial / f"{name}.onnx", options.for_tensorrt)
         except KeyError as error:
             raise ModelFileError(f"{source / 'config.json'}: field {error} is missing") from error
-        text = json.dumps(manifest(config, plan.facts, graphs, options, _copy_tokenizers(source, partial)), indent=1)
-        (partial / MANIFEST).write_text(text + "\n", encoding="utf-8")
-    return target
+    text = json.dumps(manifest(config, plan.facts, graphs, options, _copy_tokenizers(source, partial)), indent=1)
+    (partial / MANIFEST).write_text(text + "\n", encoding="utf-8")
 
 
 def _config(directory: Path) -> dict[str, Any]:

@@ -15,6 +15,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
+from lrengine.export.products import FloatProducts
 from lrengine.export.weights import ModelWeights, Placed
 
 NARROW_TYPES = {
@@ -45,12 +46,14 @@ class Port:
 
 @dataclass
 class Graph:
-    """`fixed`: the dimensions that a static export knows, by symbol."""
+    """`dtype`: what products that are not quantised run in; `fixed`: the dimensions that a static export knows, by
+    symbol."""
 
     name: str
     weights: ModelWeights
     dtype: str
     opset: int
+    products: FloatProducts = field(default_factory=FloatProducts)
     fixed: dict[str, int] = field(default_factory=dict)
     inputs: list[Port] = field(default_factory=list)
     outputs: list[Port] = field(default_factory=list)

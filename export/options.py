@@ -41,13 +41,14 @@ class Profile:
 @dataclass(frozen=True)
 class ExportOptions:
     """dtype: what products run in; static: a Profile, or None for dimensions that vary; opset: of ONNX; optimize:
-    "none" and "tensorrt" write standard operators alone, "ort" ONNX Runtime's fused ones. Raises InvalidRequestError.
-    """
+    "none" and "tensorrt" write standard operators alone, "ort" ONNX Runtime's fused ones; calibrated: int8 has fixed
+    ranges. Raises InvalidRequestError."""
 
     dtype: str = "float32"
     static: Profile | None = None
     opset: int = DEFAULT_OPSET
     optimize: str = "none"
+    calibrated: bool = False
 
     def __post_init__(self) -> None:
         if self.dtype not in DTYPES:
@@ -56,3 +57,12 @@ class ExportOptions:
             raise InvalidRequestError(f"optimize: found {self.optimize!r}, expected one of {', '.join(OPTIMIZERS)}")
         if isinstance(self.opset, bool) or self.opset not in OPSETS:
             raise InvalidRequestError(f"opset: found {self.opset!r}, expected {OPSETS[0]} to {OPSETS[-1]}")
+        if self.calibrated and self.dtype != "int8":
+            raise InvalidRequestError(f"calibration: is for dtype int8, not {self.dtype}")
+        if self.dtype == "int8" and self.optimize == "tensorrt" and not self.calibrated:
+            raise InvalidRequestError("calibration: TensorRT wants int8 with fixed ranges: give sources to measure")
+
+    @property
+    def for_tensorrt(self) -> bool:
+        """Whether every operator must be one that TensorRT reads: ranges found in every run are ONNX Runtime's."""
+        return self.optimize != "ort" and (self.dtype != "int8" or self.calibrated)

@@ -143,7 +143,7 @@ def test_graphs_with_branches_or_unknown_shapes_do_not_pass_the_check(tmp_path: 
     path = tmp_path / "bad.onnx"
     onnx.save(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 20)]), path)
     with pytest.raises(LrengineError, match="NonZero, which TensorRT does not read"):
-        check_graph(path, standard_only=True)
+        check_graph(path, for_tensorrt=True)
 
 
 def test_a_failure_while_graphs_are_written_leaves_nothing(

@@ -1,0 +1,140 @@
+"""float16, bfloat16 and int8 exports: near the float32 model, sensitive parts still float32, weights stored once."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from export_support import LEVELS, Exported, weight_regions
+from test_export_swcm import TARGETS, encode, expected, first_step
+
+from lrengine.errors import InvalidRequestError
+from lrengine.export import export_onnx
+from lrengine.export.checks import TENSORRT_OPERATORS, operators, unknown_ranks
+from tiny import pad_batch, random_sources, save, tiny_classifier, tiny_fusion, tiny_swcm
+
+CALIBRATION = random_sources([9, 14, 20, 30], seed=5)
+FORMS: dict[str, dict[str, Any]] = {
+    "float16": {"dtype": "float16"},
+    "int8": {"dtype": "int8"},
+    "int8 calibrated": {"dtype": "int8", "calibration": CALIBRATION, "optimize": "tensorrt"},
+}
+TOLERANCE = {"float16": 0.03, "int8": 1.0, "int8 calibrated": 1.5}  # logits have a standard deviation of 4
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_swcm_is_near_the_float32_model_and_agrees_on_the_likeliest_tokens(tmp_path: Path, form: str) -> None:
+    model = tiny_swcm()
+    exported = Exported(export_onnx(save(model, tmp_path / "model"), tmp_path / "onnx", **FORMS[form]))
+    wanted = expected(model).logits.numpy()
+    logits = first_step(exported, encode(exported), TARGETS)["logits"].reshape(wanted.shape)
+    assert logits.dtype == np.float32
+    np.testing.assert_allclose(logits, wanted, atol=TOLERANCE[form])
+    assert (logits.argmax(-1) == wanted.argmax(-1)).mean() >= 0.9
+    assert abs(logits - wanted).max() > 1e-5  # the narrow type is really used
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_int8_is_the_same_at_every_optimisation_level(tmp_path: Path, level: str) -> None:
+    model = tiny_swcm(tie_word_embeddings=False, output_bias=True)
+    exported = Exported(export_onnx(save(model, tmp_path / "model"), tmp_path / "onnx", dtype="int8"), level)
+    wanted = expected(model).logits.numpy()
+    logits = first_step(exported, encode(exported), TARGETS)["logits"].reshape(wanted.shape)
+    np.testing.assert_allclose(logits, wanted, atol=TOLERANCE["int8"])
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("make", [tiny_swcm, tiny_fusion, tiny_classifier], ids=lambda make: make.__name__)
+def test_weights_are_stored_once_and_smaller(tmp_path: Path, make: Any, form: str) -> None:
+    model = make()
+    out = export_onnx(save(model, tmp_path / "model"), tmp_path / "onnx", **FORMS[form])
+    regions = weight_regions(out)
+    assert len(set(regions.values())) == len(regions)
+    matrices = sum(p.numel() for n, p in model.named_parameters() if p.dim() == 2 and "position" not in n)
+    others = sum(p.numel() for p in model.parameters()) - matrices
+    size = 2 if form == "float16" else 1
+    # Scales, mT5's wo in float32 and tables of positions are the rest.
+    assert sum(length for _, length in regions) < matrices * size * 1.25 + others * 4 + 40000
+
+
+def test_float16_survives_inner_states_beyond_its_range(tmp_path: Path) -> None:
+    model: Any = tiny_classifier("mt5")
+    with torch.no_grad():
+        dense = model.encoder.encoder.block[1].layer[1].DenseReluDense
+        dense.wi_0.weight.mul_(300.0)
+        dense.wi_1.weight.mul_(300.0)
+        dense.wo.weight.mul_(0.001)
+        ids, mask = pad_batch(random_sources([9, 5]), 1)
+        wanted = model(input_ids=ids, attention_mask=mask).logits
+    out = export_onnx(save(model, tmp_path / "model"), tmp_path / "onnx", dtype="float16")
+    logits = Exported(out).run("classifier", {"input_ids": ids.numpy(), "attention_mask": mask.numpy()})["logits"]
+    np.testing.assert_allclose(logits, wanted, atol=0.1)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_norms_softmax_and_residuals_of_half_exports_are_float32(tmp_path: Path, dtype: str) -> None:
+    out = export_onnx(save(tiny_fusion(llm="qwen3"), tmp_path / "model"), tmp_path / "onnx", dtype=dtype)
+    for path in out.glob("*.onnx"):
+        model = onnx.shape_inference.infer_shapes(onnx.load(path, load_external_data=False))
+        graph = model.graph
+        types = {value.name: value.type.tensor_type.elem_type for value in (*graph.value_info, *graph.output)}
+        kinds = {
+            kind: {types[node.output[0]] for node in graph.node if node.op_type == kind}
+            for kind in ("Softmax", "ReduceMean", "LayerNormalization", "MatMul")
+        }
+        assert kinds["Softmax"] == kinds["ReduceMean"] == {onnx.TensorProto.FLOAT}
+        assert kinds["LayerNormalization"] <= {onnx.TensorProto.FLOAT}
+        assert getattr(onnx.TensorProto, dtype.upper()) in kinds["MatMul"]
+
+
+@pytest.mark.parametrize(("dtype", "kind"), [("float16", "float16"), ("bfloat16", "bfloat16"), ("int8", "float32")])
+def test_the_cache_has_the_type_of_the_products(tmp_path: Path, dtype: str, kind: str) -> None:
+    out = export_onnx(save(tiny_swcm(), tmp_path / "model"), tmp_path / "onnx", dtype=dtype)
+    manifest = json.loads((out / "lrengine_onnx.json").read_text())
+    assert manifest["cache"]["type"] == kind
+    assert {port["type"] for port in manifest["graphs"]["decoder_with_past"]["outputs"]} == {"float32", kind}
+
+
+MODELS = {
+    "swcm": lambda: tiny_swcm(sharing="tied"),
+    "fusion": lambda: tiny_fusion("umt5", "qwen3", mapper={"type": "latent", "num_latents": 5, "ffn_dim": 50}),
+    "classifier": lambda: tiny_classifier("m2m_100"),
+}
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
+@pytest.mark.parametrize("kind", MODELS)
+def test_graphs_hold_no_operator_that_tensorrt_lacks_and_no_unknown_rank(tmp_path: Path, kind: str, dtype: str) -> None:
+    out = export_onnx(save(MODELS[kind](), tmp_path / "model"), tmp_path / "onnx", dtype=dtype, optimize="tensorrt")
+    for path in out.glob("*.onnx"):
+        model = onnx.load(path, load_external_data=False)
+        assert operators(model) <= TENSORRT_OPERATORS
+        assert not {"If", "Loop", "Scan"} & operators(model)
+        assert not unknown_ranks(model)
+        onnx.checker.check_model(path, full_check=True)
+
+
+def test_calibration_is_for_int8_and_tensorrt_asks_for_it(tmp_path: Path) -> None:
+    directory = save(tiny_classifier(), tmp_path / "model")
+    for options in ({"dtype": "float16", "calibration": CALIBRATION}, {"dtype": "int8", "optimize": "tensorrt"},
+                    {"dtype": "int8", "calibration": []}, {"dtype": "int8", "calibration": ["text"]}):  # fmt: skip
+        with pytest.raises(InvalidRequestError, match="calibration"):
+            export_onnx(directory, tmp_path / "onnx", **options)
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+def test_calibrated_ranges_are_those_of_the_sources(tmp_path: Path) -> None:
+    """Twice the sources: the same ranges. A source that is like nothing seen before widens some."""
+    directory = save(tiny_classifier(), tmp_path / "model")
+    one, same, more = (
+        export_onnx(directory, tmp_path / name, dtype="int8", calibration=rows)
+        for name, rows in (("one", CALIBRATION[:1]), ("same", CALIBRATION[:1] * 2), ("more", CALIBRATION))
+    )
+    read = (one / "classifier.onnx").read_bytes()
+    assert read == (same / "classifier.onnx").read_bytes()
+    assert read != (more / "classifier.onnx").read_bytes()
