@@ -70,7 +70,7 @@ def quantize(
     scheme = INT8_SCHEME if dtype == "int8" else INT4_SCHEMES[group_size] if dtype == "int4" else None
     with SafetensorsDirectory(source) as stored, atomic_directory(destination, force) as folder:
         tensors = _Source(stored, (config.get("quantization") or {}).get("group_size", 0))
-        _copy_other_files(source, folder)
+        copy_other_files(source, folder)
         text = json.dumps(_new_config(config, dtype, scheme), indent=2, ensure_ascii=False)
         (folder / "config.json").write_text(text + "\n", encoding="utf-8")
         _write_weights(stored, _outputs(tensors, dtype, group_size), folder / "model.safetensors")
@@ -266,7 +266,7 @@ def _new_config(config: dict[str, Any], dtype: str, scheme: Mapping[str, object]
     return new
 
 
-def _copy_other_files(source: Path, destination: Path) -> None:
+def copy_other_files(source: Path, destination: Path) -> None:
     """Tokenizers and generation settings: the files beside the weights, and those of `llm/`."""
     for folder in (Path(), Path("llm")):
         if not (source / folder).is_dir():

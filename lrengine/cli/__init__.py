@@ -17,6 +17,7 @@ COMMANDS = {
     "convert": "turn a published checkpoint into a model directory",
     "quantize": "write a smaller copy of a model directory",
     "export": "write a model directory as ONNX graphs",
+    "trim": "write a copy of a model directory with the vocabulary that some text needs",
     "info": "describe a model directory",
     "generate": "generate text from lines of input",
     "classify": "label lines of input",

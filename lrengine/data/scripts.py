@@ -65,11 +65,14 @@ def script_of(character: str) -> str | None:
     """Script of a letter or combining mark, None for digits, punctuation, white space and symbols."""
     if not (character.isalpha() or (not character.isascii() and not character.isspace() and _is_mark(character))):
         return None
+    return block_of(character) or "other"
+
+
+def block_of(character: str) -> str | None:
+    """Script of the block that a character lies in, be it a letter, a digit or a sign; None outside of RANGES."""
     code = ord(character)
     index = bisect_right(STARTS, code) - 1
-    if index >= 0 and code <= RANGES[index][1]:
-        return RANGES[index][2]
-    return "other"
+    return RANGES[index][2] if index >= 0 and code <= RANGES[index][1] else None
 
 
 def _is_mark(character: str) -> bool:
