@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <condition_variable>
 #include <exception>
 #include <mutex>
@@ -15,6 +16,7 @@
 #include <vector>
 
 #include "core/error.h"
+#include "core/turns.h"
 
 namespace lrengine {
 
@@ -24,6 +26,9 @@ constexpr int kMostThreads = 1024;
 // A pause is 40 to 140 cycles, so this is 50 to 200 microseconds: longer than the gap between two ops of a decode step,
 // shorter than what anybody else on the machine would notice.
 constexpr int kSpins = 4000;
+// What a caller computes before another's turn: some steps of a small model, or one op of a large one. Waking the next
+// caller takes 5 to 50 microseconds.
+constexpr std::chrono::microseconds kTurn{500};
 
 void pause() {
 #if defined(__x86_64__) || defined(__i386__)
@@ -72,7 +77,7 @@ struct ThreadPool::State {
     std::mutex failure_mutex;
     std::mutex sleep_mutex;
     std::condition_variable wake;
-    std::mutex callers;
+    Turns callers{kTurn};
     std::vector<std::thread> workers;
     unsigned born = 0;  // count_forks() at construction
 

@@ -7,9 +7,9 @@
 
 namespace lrengine {
 
-// `threads` counts the caller: a pool of 1 runs everything inline. Jobs from several callers are served one after the
-// other. Workers spin briefly for the next job, then sleep. An exception in a piece reaches the caller of run() after
-// every piece has ended. Safe after fork(): the child runs inline.
+// `threads` counts the caller: a pool of 1 runs everything inline. Several callers are served in turns (core/turns.h),
+// one job at a time. Workers spin briefly for the next job, then sleep. An exception in a piece reaches the caller of
+// run() after every piece has ended. Safe after fork(): the child runs inline.
 class ThreadPool {
 public:
     explicit ThreadPool(int threads);

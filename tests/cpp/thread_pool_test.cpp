@@ -6,7 +6,9 @@
 
 #include <atomic>
 #include <chrono>
+#include <fstream>
 #include <stdexcept>
+#include <string>
 #include <thread>
 #include <vector>
 
@@ -38,6 +40,15 @@ void run_on_two_threads(ThreadPool& pool, const std::function<void()>& body) {
         }
         body();
     });
+}
+
+// Whether a thread of this process waits for something (proc(5): the letter after the name in parentheses).
+bool is_asleep(int thread) {
+    std::ifstream file("/proc/self/task/" + std::to_string(thread) + "/stat");
+    std::string line;
+    std::getline(file, line);
+    const std::size_t end = line.rfind(") ");
+    return end != std::string::npos && line[end + 2] == 'S';
 }
 
 }  // namespace
@@ -111,6 +122,39 @@ TEST(pool_serves_several_callers) {
     }
     for (std::thread& caller : callers) caller.join();
     CHECK_EQUAL(total.load(), 4 * 500 * 10);
+}
+
+// One caller never pauses, another has one job: it sleeps until its turn, which comes after half a millisecond, and not
+// whenever the first one happens to be off the processor.
+TEST(pool_serves_a_caller_that_waits_after_a_few_jobs) {
+    constexpr int kRounds = 20;
+    constexpr auto kJob = std::chrono::microseconds(200);
+    ThreadPool pool(2);
+    int overtaken = 0;
+    for (int round = 0; round < kRounds; ++round) {
+        std::atomic<int> waiting_thread{0};
+        std::atomic<bool> served{false};
+        pool.run(2, 1, [](std::int64_t, std::int64_t) {});
+        std::thread other;
+        for (int job = 0; !served.load(); ++job) {
+            pool.run(2, 1, [&](std::int64_t begin, std::int64_t) {
+                if (begin != 0) return;
+                if (job == 0) {
+                    other = std::thread([&] {
+                        waiting_thread = static_cast<int>(::gettid());
+                        pool.run(2, 1, [&](std::int64_t, std::int64_t) { served = true; });
+                    });
+                    while (waiting_thread.load() == 0 || !is_asleep(waiting_thread.load())) std::this_thread::yield();
+                }
+                const auto end = std::chrono::steady_clock::now() + kJob;
+                while (std::chrono::steady_clock::now() < end) {
+                }
+            });
+            ++overtaken;
+        }
+        other.join();
+    }
+    CHECK(overtaken <= kRounds * 10);
 }
 
 TEST(pool_runs_a_job_inside_a_job_inline) {
