@@ -1,14 +1,14 @@
-// Many threads at once on the C interface: open, generate, cancel, drop, callbacks that end requests, sessions that
-// outlive their engine. Seconds to run: the environment's LRENGINE_STRESS_SECONDS (2). Built with
-// -DLRENGINE_SANITIZE=thread it is the check that engines are as shareable as they say.
-#include <algorithm>
-#include <atomic>
+// Many threads at once on the C interface: open, generate, stream, cancel, drop, deadlines, callbacks that throw,
+// sessions that outlive their engine and change threads. Seconds to run: the environment's LRENGINE_STRESS_SECONDS (2).
+// Built with -DLRENGINE_SANITIZE=thread it is the check that engines are as shareable as they say.
 #include <chrono>
 #include <cstdlib>
+#include <iterator>
 #include <map>
 #include <memory>
 #include <mutex>
 #include <random>
+#include <string>
 #include <thread>
 #include <vector>
 
@@ -53,90 +53,188 @@ private:
     std::shared_ptr<lrengine::Engine> engine_;
 };
 
-struct Counts {
-    std::atomic<int> generated = 0, wrong = 0, cancelled = 0, opened = 0, refused = 0;
+// What the threads did, by name: at the end each must have happened.
+class Counts {
+public:
+    void add(const std::string& name) {
+        const std::lock_guard<std::mutex> lock(mutex_);
+        ++counts_[name];
+    }
+    const std::map<std::string, int>& all() const { return counts_; }
+
+private:
+    std::mutex mutex_;
+    std::map<std::string, int> counts_;
+};
+
+struct CallbackFailed {};
+
+// The same texts, and what one thread alone gets for them.
+struct Expected {
+    explicit Expected(const Model& model) {
+        const lrengine::Engine engine(model.path(), options_of(1));
+        options.max_new_tokens = kTokens;
+        texts.stop = {"<end>", "aab"};
+        texts.max_new_tokens = kTokens;
+        texts.suppress_tokens = {2};
+        for (unsigned i = 0; i < 4; ++i) {
+            sources.push_back(ids(2 + i, i));
+            tokens.push_back(engine.generate({sources.back()}, options)[0].tokens);
+            words.push_back(std::string(1 + i, 'a') + "b\xc3\xa9");
+            answers.push_back(engine.generate({words.back()}, texts)[0].text);
+        }
+    }
+
+    lrengine::GenerateOptions options, texts;
+    std::vector<std::vector<std::int32_t>> sources, tokens;
+    std::vector<std::string> words, answers;
 };
 
 class Worker {
 public:
-    Worker(const Model& model, Shared& shared, Counts& counts, unsigned seed)
-        : model_(model), shared_(shared), counts_(counts), random_(seed) {
-        options_.max_new_tokens = kTokens;
-        for (unsigned i = 0; i < 4; ++i) {
-            sources_.push_back(ids(2 + i, i));
-            expected_.push_back(model.greedy(sources_.back(), kTokens).tokens);
-        }
-    }
+    Worker(const Model& model, const Expected& expected, Shared& shared, Counts& counts, unsigned seed)
+        : model_(model), expected_(expected), shared_(shared), counts_(counts), random_(seed) {}
 
     void turn() {
+        using Turn = void (Worker::*)(const lrengine::Engine&);
+        static constexpr Turn kTurns[] = {
+            &Worker::replace_the_engine, &Worker::generate,         &Worker::generate,
+            &Worker::generate_from_text, &Worker::hear_tokens,      &Worker::throw_in_a_token,
+            &Worker::run_late,           &Worker::cancel_in_flight, &Worker::leave_a_session,
+            &Worker::outlive_the_engine, &Worker::ask_nonsense,     &Worker::score_and_encode};
         const std::shared_ptr<lrengine::Engine> engine = shared_.get();
-        switch (random_() % 8) {
-            case 0:
-                shared_.set(std::make_shared<lrengine::Engine>(model_.path(), options_of(1 + random_() % 3)));
-                ++counts_.opened;
-                return;
-            case 1:
-                return cancel_in_flight(*engine);
-            case 2:
-                return leave_a_session(*engine);
-            case 3:
-                counts_.refused += engine->try_generate(wild_, options_).ok() ? 0 : 1;
-                return;
-            case 4:
-                engine->score({lrengine::Input(sources_[0], {}, sources_[1])});
-                return;
-            default:
-                return generate(*engine);
-        }
+        (this->*kTurns[random_() % std::size(kTurns)])(*engine);
     }
 
 private:
-    void generate(const lrengine::Engine& engine) {
-        const std::size_t which = random_() % sources_.size();
-        const auto answers = engine.generate({sources_[which]}, options_);
-        ++counts_.generated;
-        counts_.wrong += answers[0].tokens == expected_[which] ? 0 : 1;
+    void count(const std::string& name, bool right = true) { counts_.add(right ? name : "wrong: " + name); }
+    std::chrono::microseconds a_while(unsigned most) { return std::chrono::microseconds(random_() % most); }
+
+    void replace_the_engine(const lrengine::Engine&) {
+        shared_.set(std::make_shared<lrengine::Engine>(model_.path(), options_of(1 + static_cast<int>(random_() % 3))));
+        count("opened");
     }
 
+    void generate(const lrengine::Engine& engine) {
+        const std::size_t which = random_() % expected_.sources.size();
+        const auto answers = engine.generate({expected_.sources[which]}, expected_.options);
+        count("generated", answers[0].tokens == expected_.tokens[which]);
+    }
+
+    void generate_from_text(const lrengine::Engine& engine) {
+        const std::size_t which = random_() % expected_.words.size();
+        const auto answers = engine.generate({expected_.words[which]}, expected_.texts);
+        count("texts", answers[0].text == expected_.answers[which]);
+    }
+
+    void hear_tokens(const lrengine::Engine& engine) {
+        const std::size_t which = random_() % expected_.words.size();
+        std::string heard;
+        const auto hear = [&](const lrengine::Token& token) {
+            heard += token.text;
+            return true;
+        };
+        const lrengine::Generation answer = engine.stream(expected_.words[which], hear, expected_.texts);
+        count("streamed", heard == expected_.answers[which] && answer.text == heard);
+    }
+
+    void throw_in_a_token(const lrengine::Engine& engine) {
+        const unsigned last = 1 + random_() % 3;
+        unsigned calls = 0;
+        try {
+            engine.stream(
+                expected_.sources[0],
+                [&](const lrengine::Token&) {
+                    if (++calls == last) throw CallbackFailed();
+                    return true;
+                },
+                expected_.options);
+            count("thrown", calls < last);  // the row was shorter
+        } catch (const CallbackFailed&) {
+            count("thrown", calls == last);
+        }
+    }
+
+    void run_late(const lrengine::Engine& engine) {
+        lrengine::Limits limits;
+        limits.deadline = std::chrono::microseconds(1) + a_while(300);
+        const std::vector<lrengine::Input> inputs(2, expected_.sources[1]);
+        const auto found = engine.try_generate(inputs, expected_.options, limits);
+        if (found.status() == lrengine::Status::kDeadline) return count("late", found.has_value());
+        count("in time", found.ok() && (*found)[1].tokens == expected_.tokens[1]);
+    }
+
+    // One flag for two requests of two threads.
     void cancel_in_flight(const lrengine::Engine& engine) {
         lrengine::Cancellation cancellation;
         lrengine::Limits limits;
         limits.cancellation = &cancellation;
-        const auto delay = std::chrono::microseconds(random_() % 500);
+        const std::vector<lrengine::Input> inputs(3, expected_.sources[0]);
+        const auto delay = a_while(500);
         std::thread other([&] {
+            engine.try_generate({inputs.data(), 1}, expected_.options, limits);
             std::this_thread::sleep_for(delay);
             cancellation.request();
         });
-        const std::vector<lrengine::Input> inputs(3, sources_[0]);
-        const auto found = engine.try_generate(inputs, options_, limits);
+        lrengine::Status last = lrengine::Status::kOk;
+        while (last == lrengine::Status::kOk) last = engine.try_generate(inputs, expected_.options, limits).status();
         other.join();
-        counts_.cancelled += found.status() == lrengine::Status::kCancelled ? 1 : 0;
+        count("cancelled", last == lrengine::Status::kCancelled);
     }
 
     // Cancelled by another thread at any moment of its steps, and dropped.
     void leave_a_session(const lrengine::Engine& engine) {
-        lrengine::Session session = engine.start({sources_[1], sources_[2]}, options_);
-        const auto delay = std::chrono::microseconds(random_() % 300);
+        lrengine::Session session = engine.start({expected_.sources[1], expected_.sources[2]}, expected_.options);
+        const auto delay = a_while(300);
         std::thread other([&] {
             std::this_thread::sleep_for(delay);
+            session.cancel();
             session.cancel();
         });
         while (!session.step()) {
         }
         other.join();
+        count("left");
+    }
+
+    // Started here, finished by another thread after this one gave the engine back.
+    void outlive_the_engine(const lrengine::Engine&) {
+        lrengine::Session session;
+        {
+            const lrengine::Engine engine(model_.path(), options_of(2));
+            session = engine.start({expected_.sources[3]}, expected_.options);
+            if (random_() % 2 == 0) session.step();
+        }
+        std::thread([&] {
+            while (!session.step()) {
+            }
+        }).join();
+        count("outlived", session.results()[0][0].tokens == expected_.tokens[3]);
+    }
+
+    void ask_nonsense(const lrengine::Engine& engine) {
+        const std::vector<lrengine::Input> wild = {std::vector<std::int32_t>{1, 2, 999}};
+        const auto found = engine.try_generate(wild, expected_.options);
+        count("refused", found.message().find("999") != std::string::npos);
+    }
+
+    void score_and_encode(const lrengine::Engine& engine) {
+        engine.score({lrengine::Input(expected_.sources[0], {}, expected_.sources[1])});
+        engine.encode({expected_.sources[2]}, lrengine::EncodeOutput::kAll);
+        count("scored", engine.memory().weight_bytes > 0);
     }
 
     const Model& model_;
+    const Expected& expected_;
     Shared& shared_;
     Counts& counts_;
     std::mt19937 random_;
-    lrengine::GenerateOptions options_;
-    std::vector<std::vector<std::int32_t>> sources_, expected_;
-    const std::vector<lrengine::Input> wild_ = {std::vector<std::int32_t>{1, 2, 999}};
 };
 
 TEST(eight_threads_open_generate_cancel_and_drop) {
-    const Model model(Model::Kind::kSwcm);
+    Model model(Model::Kind::kSwcm);
+    model.add_tokenizer();
+    const Expected expected(model);
     Shared shared;
     shared.set(std::make_shared<lrengine::Engine>(model.path(), options_of(2)));
     Counts counts;
@@ -144,33 +242,19 @@ TEST(eight_threads_open_generate_cancel_and_drop) {
     std::vector<std::thread> threads;
     for (unsigned i = 0; i < kThreads; ++i) {
         threads.emplace_back([&, i] {
-            Worker worker(model, shared, counts, i);
+            Worker worker(model, expected, shared, counts, i);
             while (std::chrono::steady_clock::now() < end) worker.turn();
         });
     }
     for (std::thread& thread : threads) thread.join();
-    CHECK_EQUAL(counts.wrong.load(), 0);
-    CHECK(counts.generated > 0 && counts.opened > 0 && counts.refused > 0 && counts.cancelled > 0);
-    std::cout << counts.generated << " generated, " << counts.cancelled << " cancelled, " << counts.opened
-              << " opened, " << counts.refused << " refused\n";
-}
-
-// Whoever waits is served: no thread is kept out by the others for a whole second.
-TEST(no_thread_starves) {
-    const Model model(Model::Kind::kSwcm);
-    const lrengine::Engine engine(model.path(), options_of(2));
-    lrengine::GenerateOptions options;
-    options.max_new_tokens = kTokens;
-    std::vector<int> turns(kThreads, 0);
-    const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(1);
-    std::vector<std::thread> threads;
-    for (int& count : turns) {
-        threads.emplace_back([&] {
-            for (; std::chrono::steady_clock::now() < end; ++count) engine.generate({ids(5, 1)}, options);
-        });
+    for (const auto& [name, count] : counts.all()) {
+        std::cout << count << ' ' << name << '\n';
+        CHECK(name.rfind("wrong", 0) != 0);
     }
-    for (std::thread& thread : threads) thread.join();
-    CHECK(*std::min_element(turns.begin(), turns.end()) > 0);
+    for (const char* name : {"opened", "generated", "texts", "streamed", "thrown", "late", "cancelled", "left",
+                             "outlived", "refused", "scored"}) {
+        CHECK(counts.all().count(name) == 1);
+    }
 }
 
 // Weights are there once: what eight requests add is theirs alone.
