@@ -1,4 +1,4 @@
-"""What opening a model and one request add to a process, at its peak: the weights and little else."""
+"""What opening a model and requests add to a process: the weights, once, and little else."""
 
 from __future__ import annotations
 
@@ -33,6 +33,47 @@ assert len(answers[0].tokens) == 16
 print(json.dumps([status("VmHWM") - before, engine.memory_bytes]))
 """
 
+# Eight threads with a stream each, all of them begun and none finished when memory is read: mapped files and the rest.
+THREADS = 8
+SHARING_CHILD = """
+import json, sys, threading
+import numpy
+import lrengine, lrengine._engine, lrengine.engine, lrengine.text
+
+def resident():
+    sizes = (line.split() for line in open("/proc/self/status") if line.startswith(("RssAnon", "RssFile")))
+    return sum(int(size[1]) for size in sizes) * 1024
+
+before = resident()
+engine = lrengine.Engine.load(sys.argv[1], device="cpu", threads=2)
+def one_stream():
+    stream = engine.stream([list(range(5, 69))], max_new_tokens=16, suppress_tokens=[2])
+    return [next(stream).token for _ in range(8)], stream
+
+first = one_stream()
+alone = resident() - before
+begun, read = threading.Barrier(THREADS), threading.Barrier(THREADS)
+heard, together = [], []
+
+def run():
+    tokens, stream = one_stream() if threading.current_thread() is not threads[0] else first
+    heard.append(tokens)
+    if begun.wait() == 0:
+        together.append(resident() - before)
+    read.wait()
+    stream.close()
+
+threads = [threading.Thread(target=run) for _ in range(THREADS)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+assert len(heard) == THREADS and all(tokens == heard[0] for tokens in heard)
+print(json.dumps([alone, together[0]]))
+"""
+# Of a request with a source of 64 and its thread: caches, scratch, the buffers of products (measured: 4 MiB).
+SESSION = 6 * MIB
+
 
 @pytest.fixture(scope="module")
 def float_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -60,3 +101,18 @@ def test_peak_is_the_weights_and_a_little(float_model: Path, dtype: str) -> None
     assert added <= 1.15 * weights + CONSTANT, (added / MIB, weights / MIB)
     assert added >= 0.5 * weights, "the weights were read"
     assert memory_bytes == pytest.approx(weights, rel=0.05)
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="resident memory is read from Linux's /proc")
+@pytest.mark.parametrize("dtype", ["float32", "int8"])
+def test_threads_hold_the_weights_once(float_model: Path, dtype: str) -> None:
+    directory = float_model.parent / dtype
+    if not directory.exists():
+        quantize(float_model, directory, dtype)
+    weights = sum(file.stat().st_size for file in directory.glob("*.safetensors"))
+    program = SHARING_CHILD.replace("THREADS", str(THREADS))
+    done = subprocess.run([sys.executable, "-c", program, str(directory)], check=True, capture_output=True, text=True)
+    alone, together = json.loads(done.stdout)
+    assert alone >= 0.9 * weights, "the weights were read"
+    assert together <= 1.15 * weights + CONSTANT + THREADS * SESSION, (together / MIB, weights / MIB)
+    assert together - alone <= (THREADS - 1) * SESSION, (alone / MIB, together / MIB)
