@@ -1,33 +1,14 @@
 // What opening a GPU says where there is none that works.
 #include <dlfcn.h>
 
-#include <cstdlib>
-#include <optional>
-
 #include "cuda/matmul_library.h"
 #include "cuda_engine.h"
-#include "model_files.h"
+#include "environment.h"
 #include "runtime/backend_library.h"
 
 using namespace cuda_engine;
 
 namespace {
-
-// A variable of the environment, for a while.
-class Setting {
-public:
-    Setting(const char* name, const std::string& value) : name_(name) {
-        if (const char* old = std::getenv(name)) old_ = old;
-        setenv(name, value.c_str(), 1);
-    }
-    ~Setting() { old_ ? setenv(name_, old_->c_str(), 1) : unsetenv(name_); }
-    Setting(const Setting&) = delete;
-    Setting& operator=(const Setting&) = delete;
-
-private:
-    const char* name_;
-    std::optional<std::string> old_;
-};
 
 // A library that loads, and is none of those that are looked for: the emulation itself.
 std::string other_library() {
@@ -44,11 +25,6 @@ void check_refused(const std::string& device, const emulation::DeviceSettings& s
     emulation::reset();
     CHECK_EQUAL(open_cuda("cuda")->device(), "cuda:0");  // what was refused leaves nothing behind
     CHECK_EQUAL(alive(), std::size_t{0});
-}
-
-void check_library_refused(const std::string& file, const std::vector<std::string>& words) {
-    const Setting library("LRENGINE_CUDA_LIBRARY", file);
-    for (const std::string& word : words) CHECK_ERROR(open_cuda("cuda"), ErrorCode::kDevice, word);
 }
 
 }  // namespace
@@ -69,19 +45,6 @@ TEST(names_of_devices_are_checked) {
     for (const char* name : {"cuda:", "cuda:-1", "cuda:1x", "cuda: 1", "cuda:99999999999"}) {
         CHECK_ERROR(open_cuda(name), ErrorCode::kInvalidArgument, name);
     }
-}
-
-TEST(a_library_that_is_no_backend_is_refused_by_name) {
-    const FreshDevice fresh;
-    const model_files::TemporaryDirectory folder;
-    check_library_refused((folder.path() / "missing.so").string(),
-                          {"missing.so does not exist", "LRENGINE_CUDA_LIBRARY", "device \"cpu\""});
-    folder.write("text.so", "not a library");
-    check_library_refused((folder.path() / "text.so").string(), {"cannot be loaded", "text.so", "device \"cpu\""});
-    check_library_refused(other_library(), {"is not a backend of lrengine", "LRENGINE_CUDA_LIBRARY"});
-    check_library_refused(LRENGINE_OTHER_BACKEND,
-                          {"another version", "its interface is -7, expected " + std::to_string(kBackendInterface),
-                           "install both from one build"});
 }
 
 // matmul_library.cpp as a real build has it, which an emulated one replaces.

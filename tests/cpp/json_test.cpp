@@ -1,5 +1,8 @@
 #include "core/json.h"
 
+#include <string>
+#include <vector>
+
 #include "core/error.h"
 #include "harness.h"
 #include "model_files.h"
@@ -25,6 +28,45 @@ TEST(json_gives_typed_fields) {
     CHECK(!root.find("n") && !root.find("absent") && root.find("i"));
     CHECK_EQUAL(root.at("l").elements().at(1).elements().at(0).integer(0, 9), 2);
     CHECK(root.at("o").keys() == std::vector<std::string>({"k"}));
+}
+
+TEST(json_visits_long_tables_without_copies) {
+    const JsonValue root =
+        parse(R"({"vocab": {"a": 0, "b": 1}, "merges": [["a", "b"], ["c", "d"]], "pieces": [["x", -1.5]]})");
+    std::string seen;
+    root.at("vocab").for_each_member(
+        [&](const std::string& key, const JsonValue& id) { seen += key + std::to_string(id.integer(0, 9)); });
+    CHECK_EQUAL(seen, "a0b1");
+    CHECK_EQUAL(root.at("merges").size(), 2u);
+    root.at("merges").for_each([&](const JsonValue& merge) {
+        const auto [left, right] = merge.two_texts();
+        seen += std::string(left) + "+" + std::string(right);
+    });
+    CHECK_EQUAL(seen, "a0b1a+bc+d");
+    root.at("pieces").for_each([&](const JsonValue& piece) {
+        CHECK_EQUAL(piece.text_and_number().first, "x");
+        CHECK_EQUAL(piece.text_and_number().second, -1.5);
+        CHECK_EQUAL(piece.elements()[0].text_view(), "x");
+    });
+}
+
+// The field's name is made while visiting, and must be the visited one's.
+TEST(json_names_the_fields_of_long_tables) {
+    const JsonValue root = parse(R"({"vocab": {"a": 0, "b": "x"}, "list": [["a", "b"], ["a", 1], ["a"], 5]})");
+    CHECK_ERROR(root.at("vocab").for_each_member([](const std::string&, const JsonValue& id) { id.integer(0, 9); }),
+                ErrorCode::kModelFile, "F: vocab.b: found \"x\"");
+    CHECK_ERROR(root.at("list").for_each([](const JsonValue& pair) { pair.two_texts(); }), ErrorCode::kModelFile,
+                "F: list[1]: found");
+    const std::vector<JsonValue> list = root.at("list").elements();
+    for (const std::size_t i : {2u, 3u}) {
+        CHECK_ERROR(list[i].two_texts(), ErrorCode::kModelFile, "expected a list of two strings");
+        CHECK_ERROR(list[i].text_and_number(), ErrorCode::kModelFile, "expected a list of a string and a number");
+    }
+    CHECK_ERROR(list[0].text_and_number(), ErrorCode::kModelFile, "expected a list of a string and a number");
+    CHECK_ERROR(list[3].text_view(), ErrorCode::kModelFile, "F: list[3]: found 5, expected a string");
+    CHECK_ERROR(root.at("vocab").size(), ErrorCode::kModelFile, "expected a list");
+    CHECK_ERROR(root.at("vocab").at("a").boolean(), ErrorCode::kModelFile, "expected true or false");
+    CHECK_ERROR(root.at("vocab").at("a").positive_number(), ErrorCode::kModelFile, "expected a number above 0");
 }
 
 TEST(json_names_file_field_found_and_expected) {
