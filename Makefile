@@ -16,7 +16,7 @@ FORMATTED      := $(shell find csrc tests benchmarks examples -name '*.cpp' -o -
     -o -name '*.c')
 
 .PHONY: demo test build lint test-cpp test-cuda cuda-targets test-install test-python test-transformers-4 test-wheel \
-    test-clang sanitize test-threads coverage format clean
+    test-clang sanitize test-threads coverage format clean onnx-headers
 
 demo: $(VENV)/.built
 	$(BIN)/lrengine demo --out demo
@@ -36,6 +36,16 @@ $(VENV)/.test-ready: $(VENV)/.ready requirements/test.txt requirements/onnx.txt 
 	rm -rf $(VENV)/transformers-4
 	$(PIP) install --no-deps --target $(VENV)/transformers-4 -r requirements/transformers-4.txt
 	touch $@
+
+# The header of ONNX Runtime's C API, for examples/onnx_cpp: Python's wheel has the library alone, this npm package has the
+# header as part of what it brings for iOS. Without npm its test is skipped and says so.
+ORT_HEADER_PACKAGE := com.github.asus4.onnxruntime@0.4.9
+onnx-headers: $(VENV)/onnxruntime-headers
+$(VENV)/onnxruntime-headers: $(VENV)/.ready
+	rm -rf $(VENV)/onnx-npm && mkdir -p $(VENV)/onnx-npm
+	cd $(VENV)/onnx-npm && npm pack --silent $(ORT_HEADER_PACKAGE) && tar xzf *.tgz --wildcards '*/ios-arm64/*/Headers/*.h'
+	mv $(VENV)/onnx-npm/package/Plugins/iOS~/onnxruntime.xcframework/ios-arm64/onnxruntime.framework/Headers $@
+	rm -rf $(VENV)/onnx-npm
 
 $(VENV)/.built: $(VENV)/.ready $(ENGINE_SOURCES)
 	LRENGINE_BUILD_JOBS=$(JOBS) $(PIP) install --no-build-isolation --no-deps -e .
@@ -73,7 +83,8 @@ test-install: test-cpp $(VENV)/.built
 	cmake --install $(BUILD) --prefix build/installed > /dev/null
 	cmake -S examples -B build/examples -DCMAKE_PREFIX_PATH=$(CURDIR)/build/installed > /dev/null
 	cmake --build build/examples -j $(JOBS)
-	$(BIN)/python -m pytest -q tests/python/test_installed_library.py
+	-$(MAKE) onnx-headers
+	$(BIN)/python -m pytest -q tests/python/test_installed_library.py tests/python/test_onnx_cpp.py
 
 # The same from the other compiler, as a static library.
 test-clang: export LRENGINE_INSTALLED := $(CURDIR)/build/installed-static
