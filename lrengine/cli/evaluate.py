@@ -1,6 +1,7 @@
 """`lrengine evaluate DIR --data FILE`: scores on a split, per language or direction, as a table and as JSON.
 
 lrengine evaluate runs/swcm --data data/sample/ui.jsonl --languages zh,ug,kk,mn --pivot zh
+lrengine evaluate --recipe recipes/emoji_classifier.yaml runs/emoji-0 runs/emoji-1 runs/emoji-2
 lrengine evaluate runs/emoji --task classification --data data/sample/emoji/*.jsonl
 """
 
@@ -17,8 +18,12 @@ from lrengine.errors import DataError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("directory", help="model directory")
-    parser.add_argument("--data", nargs="+", required=True, metavar="[LANGUAGE=]FILE",
+    parser.add_argument(
+        "directory", nargs="*", help="model directory; with --recipe one for each seed, by default its output_dir"
+    )
+    parser.add_argument("--recipe", metavar="FILE",
+                        help="a training config with 'evaluation': intervals and baselines")  # fmt: skip
+    parser.add_argument("--data", nargs="+", metavar="[LANGUAGE=]FILE",
                         help="files; a file named like a language (ug.jsonl) needs no LANGUAGE=")  # fmt: skip
     parser.add_argument("--task", choices=["translation", "generation", "classification"], default="translation")
     parser.add_argument("--split", default="test", help="rows whose column 'split' says so; 'all' takes every row")
@@ -45,9 +50,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from lrengine.evaluation import DecodingOptions, evaluate
 
+    if args.recipe:
+        return _run_recipe(args)
+    if len(args.directory) != 1 or not args.data:
+        raise DataError("give one model directory and --data, or --recipe")
     sources = [_source(args, choice) for choice in args.data]
     options = DecodingOptions(args.max_new_tokens, args.num_beams, args.batch_size, args.threads, args.device)
-    result = evaluate(args.directory, sources, args.task, args.backend, options)
+    result = evaluate(args.directory[0], sources, args.task, args.backend, options)
     print(result.table())
     if args.json:
         document = {**result.as_dict(), "options": asdict(options), "data": args.data, "split": args.split}
@@ -55,6 +64,20 @@ def run(args: argparse.Namespace) -> int:
     if args.predictions:
         lines = [json.dumps(prediction, ensure_ascii=False) + "\n" for prediction in result.predictions]
         Path(args.predictions).write_text("".join(lines), encoding="utf-8")
+    return 0
+
+
+def _run_recipe(args: argparse.Namespace) -> int:
+    from lrengine.evaluation.recipe import evaluate_recipe
+    from lrengine.training.config import TrainConfig
+
+    config = TrainConfig.from_yaml(args.recipe)
+    directories = [Path(name) for name in args.directory or [config.run.output_dir]]
+    result = evaluate_recipe(config, directories, args.backend, args.threads)
+    print(result.table())
+    if args.json:
+        text = json.dumps({"recipe": args.recipe, **result.as_dict()}, ensure_ascii=False, indent=1)
+        Path(args.json).write_text(text + "\n", encoding="utf-8")
     return 0
 
 

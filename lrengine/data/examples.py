@@ -18,7 +18,8 @@ from lrengine.errors import DataError
 @dataclass(frozen=True, slots=True)
 class Example:
     """`target` is None for monolingual text. `task` names the group for sampling and scores ("zh-ug", "ug", ...);
-    `objective` is "denoising", "translation", "task" or "labels". `place` is where it came from."""
+    `objective` is "denoising", "translation", "task" or "labels". `place` is where it came from,
+    `group` the value of SourceConfig.group."""
 
     source: str
     target: str | None
@@ -28,6 +29,7 @@ class Example:
     target_language: str | None = None
     prompt: str = ""
     place: str = ""
+    group: str = ""
 
 
 @dataclass(frozen=True)
@@ -91,7 +93,8 @@ def _read_source(source: SourceConfig, counts: SourceReport) -> Iterator[Example
         if not _matches(row, source):
             counts.filtered += 1
             continue
-        yield from expand(row, source, counts)
+        group = "" if source.group is None else cell(row, source.group)
+        yield from (replace(example, group=group) if group else example for example in expand(row, source, counts))
         taken += 1
         if source.limit is not None and taken >= source.limit:
             return

@@ -44,6 +44,7 @@ class SourceConfig:
     values: dict[str, str] = field(default_factory=dict)  # written for the target or label: {"0": "Entailment", ...}
     prefix: str = ""  # pairs, labels: put before the source text
     name: str | None = None  # of the task in logs and sampling; default from languages or the file
+    group: str | None = None  # column of what examples share, such as one sentence's id: bootstrap draws them together
     limit: int | None = None  # at most so many rows after `where`
 
     @property

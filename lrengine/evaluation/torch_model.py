@@ -15,6 +15,7 @@ from lrengine.data.dataset import Collator
 from lrengine.data.tokenization import TextEncoder, load_tokenizer
 from lrengine.errors import ModelFileError
 from lrengine.evaluation.model_config import read_config, source_positions
+from lrengine.models.encoders import all_layer_states
 
 CLASSES: dict[str, Any] = {
     "swcm": models.SwcmForConditionalGeneration,
@@ -78,6 +79,13 @@ class TorchModel:
     def probabilities(self, sources: Sequence[str]) -> Tensor:
         """[B, labels], on the CPU."""
         return self.model(**self._inputs(sources, None)).logits.softmax(dim=-1).cpu()
+
+    @torch.no_grad()
+    def last_states(self, sources: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """The encoder's last layer [B, S, D] and the mask [B, S]."""
+        inputs = self._inputs(sources, None)
+        ids, mask = inputs["input_ids"], inputs["attention_mask"]
+        return all_layer_states(self.model.encoder, ids, mask)[-1], mask
 
     def _inputs(self, sources: Sequence[str], prompts: Sequence[str] | None) -> dict[str, Tensor]:
         rows: list[dict[str, Any]] = [

@@ -157,12 +157,31 @@ class RunSection:
 
 
 @dataclass
+class EvaluationSection:
+    """What `lrengine evaluate --recipe` does with the finished model; training does not read it.
+
+    baselines: of majority, tfidf, linear (classification), copy, nearest (text); all of the task's if not given.
+    resamples: of the bootstrap; seed: of its draws. batch_size, max_new_tokens, num_beams: as in `lrengine evaluate`.
+    """
+
+    data: list[SourceConfig]
+    task: Literal["translation", "generation", "classification"]
+    baselines: list[str] | None = None
+    resamples: int = 1000
+    seed: int = 0
+    batch_size: int = 16
+    max_new_tokens: int = 128
+    num_beams: int = 1
+
+
+@dataclass
 class TrainConfig:
     model: ModelSection
     data: DataSection
     run: RunSection
     objective: ObjectiveSection = field(default_factory=ObjectiveSection)
     optimizer: OptimizerSection = field(default_factory=OptimizerSection)
+    evaluation: EvaluationSection | None = None
 
     @classmethod
     def from_yaml(cls, path: str | Path) -> TrainConfig:
