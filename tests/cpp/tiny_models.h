@@ -26,7 +26,7 @@ struct Sizes {
     std::int64_t llm_width = kLlmWidth, llm_heads = 4, llm_key_heads = 2, llm_ffn = 28, llm_vocab = kLlmVocab;
     std::int64_t llm_layers = 2;
 };
-inline constexpr Sizes kSmallest{4, 1, 4, 4, 8, 1, 6, 1, 4, 4, 2, 1, 4, 8, 1};
+inline constexpr Sizes kSmallest{4, 1, 4, 4, 8, 1, 24, 1, 4, 4, 2, 1, 4, 8, 1};
 
 // Tensors by name, each filled from a generator seeded by its name: the same name always holds the same numbers.
 class Directory {

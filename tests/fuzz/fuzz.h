@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "core/error.h"
+#include "lrengine/lrengine.h"
 #include "model_files.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size);
@@ -33,6 +34,12 @@ void expect_answer(Body body) {
     } catch (const lrengine::Error& error) {
         if (error.code() == lrengine::ErrorCode::kInternal || error.what()[0] == '\0') std::abort();
     }
+}
+
+// A status of the C interface is an answer, with a message unless it is OK; a bug of ours ends the fuzzer.
+inline void expect_status(lrengine_status status) {
+    if (status < LRENGINE_OK || status >= LRENGINE_INTERNAL) std::abort();
+    if (status != LRENGINE_OK && lrengine_last_error()[0] == '\0') std::abort();
 }
 
 // Takes values off the front of the input; zeros when it is used up.

@@ -44,18 +44,87 @@ void write_index(const std::filesystem::path& folder) {
     write(folder / "outside", R"({"weight_map": {"a": "../a.safetensors", "b": "/b.safetensors"}})");
 }
 
-void write_records(const std::filesystem::path& open, const std::filesystem::path& request) {
-    write(open / "unchanged", "");
-    write(open / "a_byte", std::string("\x00\x20\x00\x00\x00\x39", 6));
-    write(open / "header_text", std::string("\x21\x10\x00\x00\x00\x04-999", 10));
-    write(open / "cut", std::string("\x31\x00\x10\x00\x00", 5));
-    for (char model = 0; model < 3; ++model) {
-        std::string plain(64, '\4');
-        plain[0] = model;
-        plain[1] = plain[2] = plain[3] = 0;
-        write(request / ("plain_" + std::to_string(model)), plain);
-        plain[4] = '\x86';  // beams, answers, sampling
-        write(request / ("sampling_" + std::to_string(model)), plain);
+// What fuzz::Bytes takes off again.
+class Input {
+public:
+    template <typename T>
+    Input& put(T value) {
+        bytes_.append(reinterpret_cast<const char*>(&value), sizeof value);
+        return *this;
+    }
+    Input& byte(int value) { return put(static_cast<std::uint8_t>(value)); }
+    Input& text(std::string_view text) {
+        byte(static_cast<int>(text.size()));
+        bytes_.append(text);
+        return *this;
+    }
+    const std::string& bytes() const { return bytes_; }
+
+private:
+    std::string bytes_;
+};
+
+// A directory, and records of a file, a kind of damage, a place and a value.
+void write_open(const std::filesystem::path& folder) {
+    const char* const types[] = {"", "_float32", "_bfloat16", "_int8", "_int4"};
+    for (int directory = 0; directory < 6; ++directory) {
+        for (int type = 0; type < 5; type += directory == 0 ? 1 : 3) {
+            const std::string name = std::to_string(directory) + types[type];
+            write(folder / ("unchanged_" + name), Input().byte(directory + 6 * type).bytes());
+        }
+    }
+    for (int kind = 0; kind < 6; ++kind) {
+        for (int file = 0; file < 4; ++file) {
+            Input input;
+            input.byte(kind).byte(file).byte(kind).put(std::uint16_t{60});
+            if (kind == 2 || kind == 3) input.text("-999");
+            if (kind == 1 || kind == 4) input.byte('9');
+            write(folder / ("damage_" + std::to_string(kind) + "_" + std::to_string(file)), input.bytes());
+        }
+    }
+}
+
+// One input to an engine, as text or as ids; a prompt and a target in the same form where there are any.
+Input request(int engine, int call, bool text, bool prompt, bool target) {
+    Input input;
+    input.byte(engine).byte(call).put(std::uint32_t{1});
+    for (const bool given : {true, prompt, target}) {
+        if (!given) {
+            input.byte(13);
+        } else if (text) {
+            input.byte(7).text("b a");
+        } else {
+            input.byte(0).put(std::uint32_t{3}).byte(3).byte(4).byte(5);
+        }
+    }
+    input.byte(0);  // their size
+    return input;
+}
+
+void write_requests(const std::filesystem::path& folder) {
+    constexpr int kSampling = 128 | 512 | 2048, kBeams = 2 | 4 | 16, kStop = 8192, kCallback = 16384;
+    for (int engine = 0; engine < 4; ++engine) {
+        const bool text = engine < 3;
+        for (int call = 0; call < 7; ++call) {
+            const std::string name = std::to_string(engine) + "_" + std::to_string(call);
+            Input plain = request(engine, call, text, engine == 1, call == 3);
+            if (call < 2) plain.put(std::uint16_t{0}).byte(6);
+            if (call == 2 && engine != 2) plain.put(std::uint32_t{2}).byte(7).text("a").byte(7).text("b");
+            write(folder / name, plain.bytes());
+        }
+        for (const int call : {0, 1}) {
+            const auto named = [&](const char* what) {
+                return folder / (std::to_string(engine) + "_" + std::to_string(call) + "_" + what);
+            };
+            const auto with = [&](int set) {
+                return request(engine, call, false, false, false).put(static_cast<std::uint16_t>(set)).byte(6);
+            };
+            write(named("samples"), with(kSampling).put(std::int64_t{3}).put(std::uint64_t{5}).bytes());
+            write(named("beams"), with(kBeams).byte(3).byte(2).byte(1).bytes());
+            write(named("callback"), with(kCallback).byte(-1).byte(-1).bytes());
+            write(named("stop"),
+                  with(kStop | kCallback).put(std::uint32_t{1}).byte(0).text("b").byte(-1).byte(4).bytes());
+        }
     }
 }
 
@@ -70,6 +139,7 @@ int main(int argc, char** argv) {
     write_configs(folder / "config");
     write_safetensors(folder / "safetensors");
     write_index(folder / "index");
-    write_records(folder / "open", folder / "request");
+    write_open(folder / "open");
+    write_requests(folder / "request");
     return 0;
 }
