@@ -1,16 +1,20 @@
-// Out of memory at any allocation: each one of opening and of a request fails in turn. The answer is an error (or none,
-// where the code can do without), nothing leaks, and the engine goes on.
+// Out of memory at any allocation: each one of opening and of every kind of request fails in turn. The answer is an
+// error (or none, where the code can do without), nothing leaks, and the engine goes on.
 #include <atomic>
 #include <cstddef>
 #include <cstdlib>
 #include <functional>
+#include <limits>
 #include <new>
 #include <string>
+#include <string_view>
+#include <utility>
 #include <vector>
 
 #include "capi_models.h"
 #include "harness.h"
 #include "lrengine/lrengine.h"
+#include "model_directories.h"
 
 namespace {
 
@@ -112,74 +116,201 @@ void fail_each(const std::function<lrengine_status()>& body, const std::function
     CHECK(still_works());
 }
 
+// An engine that reads and writes text, and a request to it in text.
 struct Request {
-    explicit Request(const Model& model) : source(ids(5, 1)) {
+    explicit Request(Model::Kind kind) : model(kind) {
+        model.add_tokenizer();
         lrengine_engine_options options = LRENGINE_ENGINE_OPTIONS_INIT;
         options.device = "cpu";
         options.threads = 1;
         REQUIRE(lrengine_open(model.path().c_str(), &options, &engine) == LRENGINE_OK);
-        input.source.ids = source.data();
-        input.source.id_count = source.size();
+        input.source.text = "ab a";
         generate_options.max_new_tokens = 4;
+        tokens.reserve(64);
     }
     ~Request() { lrengine_close(engine); }
 
-    lrengine_status generate(std::vector<std::int32_t>* tokens = nullptr) const {
+    // Into memory that is there already: what fails is to be the library's.
+    void keep(const lrengine_generations* answers) {
+        lrengine_generation best = LRENGINE_GENERATION_INIT;
+        if (lrengine_generations_get(answers, 0, 0, &best) != LRENGINE_OK) return;
+        tokens.assign(best.tokens, best.tokens + best.token_count);
+        cancelled = best.finish_reason == LRENGINE_FINISH_CANCELLED;
+    }
+
+    lrengine_status generate() {
         lrengine_generations* answers = nullptr;
         const lrengine_status status = lrengine_generate(engine, &input, 1, &generate_options, nullptr, &answers);
-        lrengine_generation best = LRENGINE_GENERATION_INIT;
-        if (status == LRENGINE_OK && tokens != nullptr && lrengine_generations_get(answers, 0, 0, &best) == LRENGINE_OK)
-            tokens->assign(best.tokens, best.tokens + best.token_count);
+        if (status == LRENGINE_OK) keep(answers);
         lrengine_generations_free(answers);
         return status;
     }
 
-    std::vector<std::int32_t> source;
+    // A step that memory failed is tried again: the session goes on as if nothing had been, or says that it was cut.
+    lrengine_status step_through() {
+        lrengine_session* session = nullptr;
+        lrengine_status status = lrengine_session_start(engine, &input, 1, &generate_options, &session);
+        std::int32_t done = 0;
+        bool failed = false;
+        while (status == LRENGINE_OK && done == 0) {
+            status = lrengine_session_step(session, &done);
+            if (status == LRENGINE_OUT_OF_MEMORY && !failed) {
+                failed = true;
+                status = LRENGINE_OK;
+            }
+        }
+        lrengine_generations* answers = nullptr;
+        if (status == LRENGINE_OK) status = lrengine_session_results(session, &answers);
+        if (status == LRENGINE_OK) keep(answers);
+        lrengine_generations_free(answers);
+        lrengine_session_free(session);
+        if (!failed || status != LRENGINE_OK) return status;
+        return cancelled || tokens == expected ? LRENGINE_OUT_OF_MEMORY : LRENGINE_INTERNAL;
+    }
+
+    Model model;
     lrengine_engine* engine = nullptr;
     lrengine_input input = LRENGINE_INPUT_INIT;
     lrengine_generate_options generate_options = LRENGINE_GENERATE_OPTIONS_INIT;
+    std::vector<std::int32_t> tokens, expected;  // of the last answer; of every answer
+    bool cancelled = false;                      // the last answer
 };
 
-void fail_generation(Model::Kind kind, std::int64_t beams) {
-    const Model model(kind);
-    Request request(model);
-    request.generate_options.num_beams = beams;
-    std::vector<std::int32_t> expected;
-    CHECK_EQUAL(request.generate(&expected), LRENGINE_OK);
-    fail_each([&] { return request.generate(); },
-              [&] {
-                  std::vector<std::int32_t> tokens;
-                  return request.generate(&tokens) == LRENGINE_OK && tokens == expected;
-              });
+// Frees what `call` made.
+template <typename Call>
+lrengine_status arrays_of(Call call) {
+    lrengine_arrays* arrays = nullptr;
+    const lrengine_status status = call(&arrays);
+    lrengine_arrays_free(arrays);
+    return status;
 }
 
-TEST(generating_survives_every_failed_allocation) { fail_generation(Model::Kind::kSwcm, 1); }
-TEST(beams_survive_every_failed_allocation) { fail_generation(Model::Kind::kSwcm, 3); }
-TEST(fusion_survives_every_failed_allocation) { fail_generation(Model::Kind::kFusion, 1); }
+void fail_generation(Request& request, lrengine_status (Request::*call)() = &Request::generate) {
+    CHECK_EQUAL((request.*call)(), LRENGINE_OK);
+    request.expected = request.tokens;
+    CHECK(!request.expected.empty());
+    const auto again = [&] { return (request.*call)(); };
+    fail_each(again, [&] { return again() == LRENGINE_OK && request.tokens == request.expected; });
+}
 
-TEST(scoring_and_encoding_survive_every_failed_allocation) {
-    const Model model(Model::Kind::kSwcm);
-    Request request(model);
-    request.input.target = request.input.source;
-    const auto both = [&] {
-        lrengine_arrays* arrays = nullptr;
-        lrengine_status status = lrengine_score(request.engine, &request.input, 1, nullptr, &arrays);
-        lrengine_arrays_free(arrays);
-        if (status != LRENGINE_OK) return status;
-        arrays = nullptr;
-        status = lrengine_encode(request.engine, &request.input, 1, LRENGINE_ENCODE_ALL, nullptr, &arrays);
-        lrengine_arrays_free(arrays);
-        return status;
+TEST(generating_survives_every_failed_allocation) {
+    Request request(Model::Kind::kSwcm);
+    fail_generation(request);
+}
+
+TEST(beams_survive_every_failed_allocation) {
+    Request request(Model::Kind::kSwcm);
+    request.generate_options.num_beams = 3;
+    fail_generation(request);
+}
+
+// Ids: the model's tokenizer is the source's, and the LLM has none.
+TEST(fusion_survives_every_failed_allocation) {
+    Request request(Model::Kind::kFusion);
+    const std::vector<std::int32_t> source = ids(5, 1);
+    request.input.source = {source.data(), source.size(), nullptr, LRENGINE_TERMINATED};
+    fail_generation(request);
+}
+
+TEST(sampling_with_stop_strings_and_a_callback_survives_every_failed_allocation) {
+    Request request(Model::Kind::kSwcm);
+    const char* const stop[] = {"ab", "zz"};
+    request.input.target.text = "a";
+    lrengine_generate_options& options = request.generate_options;
+    options.do_sample = options.has_seed = 1;
+    options.top_k = 9;
+    options.no_repeat_ngram_size = 2;
+    options.stop = stop;
+    options.stop_count = 2;
+    options.on_token = [](void*, const lrengine_token*) -> std::int32_t { return 0; };
+    fail_generation(request);
+}
+
+TEST(sessions_survive_every_failed_allocation_and_go_on_after_it) {
+    Request request(Model::Kind::kSwcm);
+    fail_generation(request, &Request::step_through);
+    request.generate_options.num_beams = 2;
+    fail_generation(request, &Request::step_through);
+}
+
+TEST(scoring_survives_every_failed_allocation) {
+    Request request(Model::Kind::kSwcm);
+    request.input.target.text = "ab";
+    const auto score = [&] {
+        return arrays_of(
+            [&](auto arrays) { return lrengine_score(request.engine, &request.input, 1, nullptr, arrays); });
     };
-    fail_each(both, [&] { return both() == LRENGINE_OK; });
+    fail_each(score, [&] { return score() == LRENGINE_OK; });
 }
 
-void fail_opening(Model::Kind kind) {
-    const Model model(kind);
-    const std::string path = model.path();
+void fail_encoding(Model::Kind kind, lrengine_encode_output output) {
+    Request request(kind);
+    const auto encode = [&] {
+        return arrays_of(
+            [&](auto arrays) { return lrengine_encode(request.engine, &request.input, 1, output, nullptr, arrays); });
+    };
+    fail_each(encode, [&] { return encode() == LRENGINE_OK; });
+}
+
+TEST(encoding_survives_every_failed_allocation) {
+    fail_encoding(Model::Kind::kSwcm, LRENGINE_ENCODE_ALL);
+    fail_encoding(Model::Kind::kFusion, LRENGINE_ENCODE_FUSED);
+    fail_encoding(Model::Kind::kFusion, LRENGINE_ENCODE_WEIGHTS);
+}
+
+TEST(classifying_survives_every_failed_allocation) {
+    Request request(Model::Kind::kClassifier);
+    const auto classify = [&] {
+        return arrays_of([&](auto arrays) {
+            return lrengine_classify(request.engine, &request.input, 1, nullptr, 0, nullptr, arrays);
+        });
+    };
+    fail_each(classify, [&] { return classify() == LRENGINE_OK; });
+}
+
+// With limits, which cut the rows into pieces.
+TEST(classifying_by_likelihood_survives_every_failed_allocation) {
+    Request request(Model::Kind::kSwcm);
+    lrengine_piece labels[] = {LRENGINE_PIECE_INIT, LRENGINE_PIECE_INIT};
+    labels[0].text = "a";
+    labels[1].text = "b b";
+    lrengine_limits limits = LRENGINE_LIMITS_INIT;
+    limits.deadline_microseconds = std::numeric_limits<std::int64_t>::max();
+    const auto classify = [&] {
+        return arrays_of([&](auto arrays) {
+            return lrengine_classify(request.engine, &request.input, 1, labels, 2, &limits, arrays);
+        });
+    };
+    fail_each(classify, [&] { return classify() == LRENGINE_OK; });
+}
+
+TEST(texts_and_ids_survive_every_failed_allocation) {
+    Request request(Model::Kind::kSwcm);
+    const auto there_and_back = [&] {
+        lrengine_cancellation* cancellation = nullptr;
+        lrengine_status status = lrengine_cancellation_create(&cancellation);
+        lrengine_cancellation_free(cancellation);
+        if (status != LRENGINE_OK) return status;
+        constexpr std::string_view text = "ab a \xe4\xbb\x8a ba <s> abab aaaa bbbb";
+        std::int32_t ids[64];
+        char back[256];
+        std::size_t count = 0, bytes = 0;
+        status = lrengine_encode_text(request.engine, LRENGINE_SOURCE, text.data(), text.size(), 1, ids, 64, &count);
+        if (status != LRENGINE_OK) return status;
+        return lrengine_decode_ids(request.engine, LRENGINE_TARGET, ids, count, back, sizeof back, &bytes);
+    };
+    fail_each(there_and_back, [&] { return there_and_back() == LRENGINE_OK; });
+}
+
+// Every kind of directory, with its tokenizers; `dtype`: as what its matrices are opened.
+void fail_opening(model_directories::Kind kind, const char* dtype = nullptr) {
+    const model_files::TemporaryDirectory directory;
+    model_directories::write(directory, model_directories::make(kind, true));
+    const std::string path = directory.path().string();
     const auto open = [&] {
         lrengine_engine_options options = LRENGINE_ENGINE_OPTIONS_INIT;
         options.device = "cpu";
+        options.dtype = dtype;
         options.threads = 2;
         lrengine_engine* engine = nullptr;
         const lrengine_status status = lrengine_open(path.c_str(), &options, &engine);
@@ -189,7 +320,10 @@ void fail_opening(Model::Kind kind) {
     fail_each(open, [&] { return open() == LRENGINE_OK; });
 }
 
-TEST(opening_survives_every_failed_allocation) { fail_opening(Model::Kind::kSwcm); }
-TEST(opening_a_fusion_model_survives_every_failed_allocation) { fail_opening(Model::Kind::kFusion); }
+TEST(opening_survives_every_failed_allocation) { fail_opening(model_directories::Kind::kSwcm); }
+TEST(opening_a_fusion_model_survives_every_failed_allocation) { fail_opening(model_directories::Kind::kFusion); }
+TEST(opening_a_classifier_survives_every_failed_allocation) {
+    fail_opening(model_directories::Kind::kClassifier, "int8");
+}
 
 }  // namespace

@@ -30,7 +30,8 @@ inline std::size_t some_struct_size(Bytes& input, std::size_t known) {
 template <typename T>
 class Structs {
 public:
-    Structs(const std::vector<T>& values, Bytes& input) : size_(some_struct_size(input, sizeof(T))) {
+    Structs(const std::vector<T>& values, Bytes& input) : Structs(values, some_struct_size(input, sizeof(T)), input) {}
+    Structs(const std::vector<T>& values, std::size_t size, Bytes& input) : size_(size) {
         const char tail = size_ > sizeof(T) && input.take<std::uint8_t>() >= 192 ? 1 : 0;
         // A size that must be refused needs no memory but for itself.
         const std::size_t stride = std::max(size_ <= 4096 ? size_ : sizeof(T), sizeof(std::size_t));
@@ -77,7 +78,8 @@ public:
         }
         return kept;
     }
-    lrengine_piece piece() {
+    // counted: whether the piece's text_bytes reach the library; if not, its text is one that ends with a 0.
+    lrengine_piece piece(bool counted = true) {
         lrengine_piece piece = LRENGINE_PIECE_INIT;
         const std::uint8_t form = input_.take<std::uint8_t>() % 16;
         if (form < 6 || form == 15) {
@@ -86,8 +88,9 @@ public:
             piece.id_count = given.size();
         }
         if (form == 6) piece.id_count = 3;  // of nothing
-        if (form >= 7 && form < 10) piece.text = terminated();
-        if (form >= 10 && form < 13) {
+        const bool sized = form >= 10 && form < 13;
+        if ((form >= 7 && form < 10) || (sized && !counted)) piece.text = terminated();
+        if (sized && counted) {
             const std::string_view given = text();
             piece.text = given.data();
             piece.text_bytes = given.size();

@@ -73,7 +73,11 @@ struct Listener {
 class Request {
 public:
     Request(const Opened& opened, Bytes& input)
-        : opened_(opened), input_(input), caller_(input), inputs_(some_inputs(), input) {
+        : opened_(opened),
+          input_(input),
+          caller_(input),
+          input_size_(fuzz::some_struct_size(input, sizeof(lrengine_input))),
+          inputs_(some_inputs(), input_size_, input) {
         lrengine_cancellation_create(&listener_.cancellation);
     }
     ~Request() { lrengine_cancellation_free(listener_.cancellation); }
@@ -179,9 +183,10 @@ private:
     std::vector<lrengine_input> some_inputs() {
         std::vector<lrengine_input> inputs(input_.index(4), LRENGINE_INPUT_INIT);
         for (lrengine_input& one : inputs) {
-            one.source = caller_.piece();
-            one.prompt = caller_.piece();
-            one.target = caller_.piece();
+            const bool whole = input_size_ >= sizeof(lrengine_input);
+            one.source = caller_.piece(whole);
+            one.prompt = caller_.piece(whole);
+            one.target = caller_.piece(whole);
         }
         count_ = inputs.size();
         return inputs;
@@ -301,6 +306,7 @@ private:
     std::vector<const char*> stop_;
     bool listens_ = false;
     Listener listener_;
+    std::size_t input_size_;
     Structs<lrengine_input> inputs_;
 };
 

@@ -87,7 +87,7 @@ void write_open(const std::filesystem::path& folder) {
 // One input to an engine, as text or as ids; a prompt and a target in the same form where there are any.
 Input request(int engine, int call, bool text, bool prompt, bool target) {
     Input input;
-    input.byte(engine).byte(call).put(std::uint32_t{1});
+    input.byte(engine).byte(call).byte(0).put(std::uint32_t{1});  // the size of a struct: the library's
     for (const bool given : {true, prompt, target}) {
         if (!given) {
             input.byte(13);
@@ -97,7 +97,6 @@ Input request(int engine, int call, bool text, bool prompt, bool target) {
             input.byte(0).put(std::uint32_t{3}).byte(3).byte(4).byte(5);
         }
     }
-    input.byte(0);  // their size
     return input;
 }
 

@@ -320,8 +320,9 @@ LRENGINE_API lrengine_status lrengine_session_start(const lrengine_engine* engin
                                                     size_t count, const lrengine_generate_options* options,
                                                     lrengine_session** session);
 /* One token for every row that is not finished; *done becomes 1 when none is left, and nothing more is computed. A step
- * that fails ends the session: lrengine_session_results() has what there was before it. But for OUT_OF_MEMORY and
- * DEVICE, after which the same step may be tried again. */
+ * that fails ends the session: lrengine_session_results() has what there was before it. After OUT_OF_MEMORY and DEVICE
+ * the step may be tried again: where the device refused it before anything was decided, the session goes on; otherwise
+ * it is done, with LRENGINE_FINISH_CANCELLED. */
 LRENGINE_API lrengine_status lrengine_session_step(lrengine_session* session, int32_t* done);
 /* From any thread: the session is done before its next step. */
 LRENGINE_API void lrengine_session_cancel(lrengine_session* session);
