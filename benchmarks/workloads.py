@@ -7,12 +7,15 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from lrengine.bench.model_bytes import step_bytes, weight_bytes
+
+__all__ = ["build_fusion", "build_swcm", "quantized", "step_bytes", "weight_bytes"]
 VOCABULARY = 135_359  # CINO's: XLM-R's pieces that the languages of the paper use
 
 
-def build_swcm(folder: Path, sharing: str = "init", dtype: str = "float32") -> None:
+def build_swcm(folder: Path, sharing: str = "init", dtype: str = "float32", small: bool = False) -> None:
     """XLM-R base encoder, 12 custom and 4 normal decoder layers, width 768, output tied to the word embedding. Written
-    once."""
+    once. `small`: in miniature."""
     if (folder / "config.json").exists():
         return
     import torch
@@ -21,9 +24,12 @@ def build_swcm(folder: Path, sharing: str = "init", dtype: str = "float32") -> N
     from lrengine.models import SwcmForConditionalGeneration
 
     torch.manual_seed(0)
-    config = XLMRobertaConfig(
-        vocab_size=VOCABULARY, max_position_embeddings=514, type_vocab_size=1, layer_norm_eps=1e-5
+    size: dict[str, Any] = (
+        {"vocab_size": 320, "hidden_size": 64, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 96}
+        if small
+        else {"vocab_size": VOCABULARY}
     )
+    config = XLMRobertaConfig(**size, max_position_embeddings=514, type_vocab_size=1, layer_norm_eps=1e-5)
     encoder = XLMRobertaModel(config, add_pooling_layer=False)
     model = SwcmForConditionalGeneration.from_encoder(
         encoder, normal_layer_interval=3, normal_after_last=True, sharing=sharing, tie_word_embeddings=True
@@ -72,28 +78,3 @@ def quantized(folder: Path, dtype: str) -> Path:
         command = ["quantize", str(folder), str(target), "--dtype", dtype]
         subprocess.run([sys.executable, "-m", "lrengine", *command], check=True)
     return target
-
-
-def weight_bytes(folder: Path) -> int:
-    return sum(file.stat().st_size for file in folder.glob("*.safetensors"))
-
-
-def step_bytes(folder: Path) -> int:
-    """Weight bytes that one decode step reads. SWCM: decoder layers (less cross K and V) and the output projection, the
-    tied layers' from the encoder; fusion: the LLM."""
-    import json
-
-    from lrengine.safetensors_directory import SafetensorsDirectory
-
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    tied = config.get("sharing") == "tied"
-
-    def is_read(name: str) -> bool:
-        if config["model_type"] == "layer_fusion":
-            return name.startswith("llm.")
-        if name.startswith("decoder.") or (tied and name.startswith("encoder.encoder.layer.")):
-            return "cross_attention.k_proj" not in name and "cross_attention.v_proj" not in name
-        return name.startswith("encoder.embeddings.word_embeddings")
-
-    with SafetensorsDirectory(folder) as tensors:
-        return sum(spec.nbytes for name, spec in tensors.specs.items() if is_read(name))

@@ -22,6 +22,7 @@ COMMANDS = {
     "generate": "generate text from lines of input",
     "classify": "label lines of input",
     "score": "log-probability of given targets",
+    "bench": "measure latency on a model directory, or compare two reports",
     "inspect": "show the mixer's weights per token and layer",
 }
 
