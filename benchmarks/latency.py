@@ -1,6 +1,6 @@
 """The engine against its peers, in one interleaved run a suite.
 
-    python benchmarks/peers/install.py WORK            # once: each peer in an environment of its own
+    python benchmarks/install_peers.py WORK            # once: each peer in an environment of its own
     python benchmarks/latency.py WORK seq2seq encoder llm fusion [--rounds 7] [--threads 2] [--out DIR]
 
 seq2seq   SWCM at real dimensions; peers: an M2M100 whose decoder reads the same bytes a step
@@ -22,11 +22,12 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from install_peers import environment_python
 from peer_models import build_llama, build_m2m100, build_xlm_roberta, plain_step_bytes
-from peers.install import environment_python
 from workloads import build_fusion, build_swcm, quantized, step_bytes
 
 from lrengine.bench import worker
@@ -66,15 +67,15 @@ def our_entries(setting: Setting, folder: Path, stored: str) -> list[Entry]:
 def peer_entry(
     setting: Setting, peer: str, model: Path, dtype: str, step: int | None, convert: Sequence[str] | None = None
 ) -> list[Entry]:
-    """Nothing, with a word, where the peer is not installed. convert: arguments that make its model at `model` from ours,
-    once."""
+    """Nothing, with a word, where the peer is not installed. convert: arguments that make its model at `model` from
+    ours, once."""
     python = Path(sys.executable) if peer == "transformers" else environment_python(setting.work, peer)
     script = PEERS / f"{peer}_worker.py"
     environment = {"PYTHONPATH": os.pathsep.join([str(Path(worker.__file__).parent), os.environ.get("PYTHONPATH", "")])}
     if peer not in setting.peers:
         return []
     if not python.exists():
-        logger.warning("left out: %s is not installed (benchmarks/peers/install.py %s %s)", peer, setting.work, peer)
+        logger.warning("left out: %s is not installed (benchmarks/install_peers.py %s %s)", peer, setting.work, peer)
         return []
     if convert is not None and not model.exists():
         command = [str(python), str(script), "--convert", *convert]
@@ -170,12 +171,12 @@ def main() -> None:
             workloads,
             threads=args.threads,
             rounds=args.rounds,
-            save=lambda found, name=name: save(found, args.out, name),
+            save=partial(save, args.out, name),
         )
         print(f"## {name}\n\n{table(figures_of(report))}\n", flush=True)
 
 
-def save(report: dict[str, Any], folder: Path | None, name: str) -> None:
+def save(folder: Path | None, name: str, report: dict[str, Any]) -> None:
     if folder:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / f"{name}.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")

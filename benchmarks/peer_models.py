@@ -1,4 +1,4 @@
-"""Models for the suites: ours at real dimensions with random weights, and peers' models that read the same bytes a step."""
+"""Models of the suites: ours at real dimensions with random weights, and peers' that read the same bytes a step."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ PEER_FEED_FORWARD = 3072 * SWCM_FEED_FORWARDS // 16
 
 
 def build_m2m100(folder: Path, small: bool = False) -> None:
-    """Encoder 12 layers, decoder 16, width 768, SWCM's vocabulary, output tied; the decoder's feed-forwards as wide as two
-    of SWCM's on average, so that a step reads the same bytes."""
+    """Encoder 12 layers, decoder 16, width 768, SWCM's vocabulary, output tied; the decoder's feed-forwards as wide
+    as SWCM's together, so that a step reads the same bytes."""
     if (folder / "config.json").exists():
         return
     import torch
@@ -44,11 +44,18 @@ def build_xlm_roberta(folder: Path, ours: Path, small: bool = False) -> None:
 
     torch.manual_seed(0)
     size: dict[str, Any] = (
-        {"vocab_size": 320, "hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 96}
+        {
+            "vocab_size": 320,
+            "hidden_size": 64,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 4,
+            "intermediate_size": 96,
+        }
         if small
         else {"vocab_size": 250_002}
     )
-    config = XLMRobertaConfig(**size, max_position_embeddings=514, type_vocab_size=1, layer_norm_eps=1e-5, num_labels=8)
+    config = XLMRobertaConfig(**size, max_position_embeddings=514, type_vocab_size=1, layer_norm_eps=1e-5)
+    config.num_labels = 8
     XLMRobertaForSequenceClassification(config).save_pretrained(folder)
     encoder = XLMRobertaModel(config, add_pooling_layer=False)
     labels = [f"label {i}" for i in range(8)]
@@ -56,8 +63,8 @@ def build_xlm_roberta(folder: Path, ours: Path, small: bool = False) -> None:
 
 
 def build_llama(folder: Path, ours: Path, small: bool = False) -> None:
-    """Llama-3.2-1B's dimensions alone (`folder`), and behind an encoder too small to matter (`ours`), so that our prefill
-    of a source is the LLM's."""
+    """Llama-3.2-1B's dimensions alone (`folder`), and behind an encoder too small to matter (`ours`), so that our
+    prefill of a source is the LLM's."""
     if (folder / "config.json").exists() and (ours / "config.json").exists():
         return
     import torch
@@ -91,8 +98,8 @@ def build_llama(folder: Path, ours: Path, small: bool = False) -> None:
 
 
 def plain_step_bytes(folder: Path, dtype_bytes: float) -> int:
-    """Weight bytes of a step of a peer's model, were each weight stored in `dtype_bytes` bytes: the decoder less its cross
-    K and V and the tied output; an LLM's every matrix; an encoder's layers."""
+    """Weight bytes of a step of a peer's model, were each weight stored in `dtype_bytes` bytes: the decoder less its
+    cross K and V and the tied output; an LLM's every matrix; an encoder's layers."""
     from lrengine.safetensors_directory import SafetensorsDirectory
 
     model_type = json.loads((folder / "config.json").read_text(encoding="utf-8"))["model_type"]

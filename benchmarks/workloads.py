@@ -25,7 +25,13 @@ def build_swcm(folder: Path, sharing: str = "init", dtype: str = "float32", smal
 
     torch.manual_seed(0)
     size: dict[str, Any] = (
-        {"vocab_size": 320, "hidden_size": 64, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 96}
+        {
+            "vocab_size": 320,
+            "hidden_size": 64,
+            "num_hidden_layers": 3,
+            "num_attention_heads": 4,
+            "intermediate_size": 96,
+        }
         if small
         else {"vocab_size": VOCABULARY}
     )

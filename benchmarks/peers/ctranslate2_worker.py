@@ -1,4 +1,4 @@
-"""CTranslate2 as a contestant. `--convert SRC DST` makes its model from a Hugging Face directory, once for all types."""
+"""CTranslate2 as a contestant. `--convert SRC DST` makes its model from a Hugging Face one, once for all types."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""llama.cpp as a contestant. `--convert SRC DST.gguf q8_0|q4_0|f16` writes a Llama of random weights for it (rows of q and
-k stay in Hugging Face's order, which changes the numbers and not the work)."""
+"""llama.cpp as a contestant. `--convert SRC DST.gguf q8_0|q4_0|f16` writes a Llama of random weights for it (rows of q
+and k stay in Hugging Face's order, which changes the numbers and not the work)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ import numpy as np
 from worker import Run, serve, source_ids
 
 NAMES = {
-    "self_attn.q_proj": "attn_q", "self_attn.k_proj": "attn_k", "self_attn.v_proj": "attn_v", "self_attn.o_proj": "attn_output",
+    "self_attn.q_proj": "attn_q", "self_attn.k_proj": "attn_k", "self_attn.v_proj": "attn_v",
+    "self_attn.o_proj": "attn_output",
     "mlp.gate_proj": "ffn_gate", "mlp.up_proj": "ffn_up", "mlp.down_proj": "ffn_down",
     "input_layernorm": "attn_norm", "post_attention_layernorm": "ffn_norm",
 }  # fmt: skip
@@ -23,7 +24,11 @@ def convert(source: Path, target: Path, kind: str) -> None:
     from gguf import quants
 
     config = json.loads((source / "config.json").read_text(encoding="utf-8"))
-    stored = {"q8_0": gguf.GGMLQuantizationType.Q8_0, "q4_0": gguf.GGMLQuantizationType.Q4_0, "f16": gguf.GGMLQuantizationType.F16}[kind]
+    stored = {
+        "q8_0": gguf.GGMLQuantizationType.Q8_0,
+        "q4_0": gguf.GGMLQuantizationType.Q4_0,
+        "f16": gguf.GGMLQuantizationType.F16,
+    }[kind]
     writer = gguf.GGUFWriter(target, "llama")
     heads, width = config["num_attention_heads"], config["hidden_size"]
     writer.add_context_length(config["max_position_embeddings"])

@@ -40,7 +40,9 @@ def open_model(message: dict[str, Any]) -> tuple[Run, dict[str, str]]:
     directory = Path(message["directory"])
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = message["threads"]
-    options.add_session_config_entry("session.force_spinning_stop", "1")  # between requests, when others have their turn
+    options.add_session_config_entry(
+        "session.force_spinning_stop", "1"
+    )  # between requests, when others have their turn
 
     def session(name: str) -> onnxruntime.InferenceSession:
         return onnxruntime.InferenceSession(directory / name, options, providers=["CPUExecutionProvider"])
@@ -61,7 +63,9 @@ def classifier(session: Any) -> Run:
 
 
 def seq2seq(session: Any, config: dict[str, Any]) -> Run:
-    encoder, first, later = (session(f"{name}.onnx") for name in ("encoder_model", "decoder_model", "decoder_with_past_model"))
+    encoder, first, later = (
+        session(f"{name}.onnx") for name in ("encoder_model", "decoder_model", "decoder_with_past_model")
+    )
     first_outputs = [output.name for output in first.get_outputs()]
     later_outputs = [output.name for output in later.get_outputs()]
     later_inputs = {value.name for value in later.get_inputs()}
@@ -81,7 +85,9 @@ def seq2seq(session: Any, config: dict[str, Any]) -> Run:
         tokens = np.full((len(ids), 1), start)
         feed = {"input_ids": tokens, "encoder_attention_mask": mask, "encoder_hidden_states": states}
         values = dict(zip(first_outputs, first.run(None, feed), strict=True))
-        caches = {name.replace("present", "past_key_values"): value for name, value in values.items() if name != "logits"}
+        caches = {
+            name.replace("present", "past_key_values"): value for name, value in values.items() if name != "logits"
+        }
         tokens = chosen(values["logits"])
         for _ in range(new_tokens - 1):
             feed = {"input_ids": tokens, "encoder_attention_mask": mask, "encoder_hidden_states": states} | caches

@@ -45,7 +45,11 @@ def open_model(message: dict[str, Any]) -> tuple[Run, dict[str, str]]:
             )
             assert answers.shape[1] >= new_tokens
 
-    return run, {"torch": torch.__version__, "transformers": transformers.__version__, "isa": torch.backends.cpu.get_cpu_capability()}
+    return run, {
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+        "isa": torch.backends.cpu.get_cpu_capability(),
+    }
 
 
 def load(directory: Path, dtype: torch.dtype) -> Any:

@@ -15,8 +15,9 @@ RESAMPLES = 2000
 
 @dataclass(frozen=True)
 class Change:
-    """ratio: median time of a request in the second report over that in the first; interval: its 95% bootstrap interval.
-    It knows the noise within the runs, not that between them: both must come from the same, equally busy machine."""
+    """ratio: median time of a request in the second report over that in the first; interval: its 95% bootstrap
+    interval. It knows the noise within the runs, not that between them: both must come from the same machine,
+    equally busy."""
 
     name: str
     workload: Workload
@@ -46,9 +47,7 @@ def _by_key(report: dict[str, Any]) -> dict[tuple[str, str], dict[str, Any]]:
     return {(row["name"], json.dumps(row["workload"], sort_keys=True)): row for row in rows}
 
 
-def _change(
-    key: tuple[str, str], before: dict[str, Any], after: dict[str, Any], random: np.random.Generator
-) -> Change:
+def _change(key: tuple[str, str], before: dict[str, Any], after: dict[str, Any], random: np.random.Generator) -> Change:
     a, b = np.array(before["request_s"]), np.array(after["request_s"])
     ratios = _resampled_medians(b, random) / _resampled_medians(a, random)
     low, high = np.percentile(ratios, [2.5, 97.5])

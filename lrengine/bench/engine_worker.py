@@ -34,7 +34,9 @@ def open_model(message: dict[str, Any]) -> tuple[Run, dict[str, str]]:
             suppress_tokens=end_ids,
         )
         if any(len(answer.tokens) != new_tokens for answer in answers):
-            raise RuntimeError(f"generated {len(answers[0].tokens)} tokens, not {new_tokens}: the model has too few positions")
+            raise RuntimeError(
+                f"generated {len(answers[0].tokens)} tokens, not {new_tokens}: the model has too few positions"
+            )
 
     return run, {"lrengine": lrengine.__version__, "dtype": engine.dtype, "device": engine.device}
 

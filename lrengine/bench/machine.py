@@ -37,7 +37,7 @@ def describe() -> dict[str, Any]:
 
 
 class ReadBandwidth:
-    """Measures what a memory-bound step could reach at best: bytes a second of reading memory with `threads` threads."""
+    """What a memory-bound step could reach at best: bytes a second of reading memory with `threads` threads."""
 
     def __init__(self, threads: int, megabytes: int = 512) -> None:
         self._parts = np.array_split(np.ones(megabytes << 18, np.float32), threads)

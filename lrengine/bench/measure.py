@@ -6,6 +6,7 @@ import contextlib
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from lrengine.bench import machine
@@ -18,8 +19,8 @@ SCHEMA = 1
 
 @dataclass
 class Samples:
-    """Of one contestant at one workload, a value a round: seconds of a whole request, seconds of a request of one token,
-    joules of the whole request; and the process's peak memory so far."""
+    """Of one contestant at one workload, a value a round: seconds of a whole request, seconds of a request of one
+    token, joules of the whole request; and the process's peak memory so far."""
 
     request_s: list[float] = field(default_factory=list)
     first_s: list[float] = field(default_factory=list)
@@ -80,17 +81,22 @@ def _measure_one(
     samples = {contestant: Samples() for contestant in contestants}
     energy = machine.EnergyMeter()
     for contestant, found in samples.items():
-        _attempt(found, lambda c=contestant: [c.seconds(workload, workload.new_tokens) for _ in range(warm_up)])
+        _attempt(found, partial(_warm_up, contestant, workload, warm_up))
     for turn in range(rounds):
         bandwidth.sample()
         # every second round backwards: nobody always comes after the same one
         for contestant in list(samples)[:: -1 if turn % 2 else 1]:
             if samples[contestant].failed is None:
-                _attempt(samples[contestant], lambda c=contestant: _take(c, workload, samples[c], energy))
+                _attempt(samples[contestant], partial(_take, contestant, workload, samples[contestant], energy))
     for contestant, found in samples.items():
         if found.failed is None:
             found.peak_mib = contestant.peak_mib()
     return samples
+
+
+def _warm_up(contestant: Contestant, workload: Workload, requests: int) -> None:
+    for _ in range(requests):
+        contestant.seconds(workload, workload.new_tokens)
 
 
 def _take(contestant: Contestant, workload: Workload, samples: Samples, energy: machine.EnergyMeter) -> None:

@@ -1,4 +1,4 @@
-"""Weight bytes that a model directory's steps must read: the floor of a latency is these over the memory's bandwidth."""
+"""Weight bytes that a model directory's steps must read: over the memory's bandwidth, the floor of a latency."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ def weight_bytes(directory: Path) -> int:
 
 
 def step_bytes(directory: Path) -> int:
-    """Of one decode step. SWCM: decoder layers (less cross K and V) and the output projection, the tied layers' from the
-    encoder; fusion: the LLM. A classifier: its encoder's layers, which a pass over one source reads once."""
+    """Of one decode step. SWCM: decoder layers (less cross K and V) and the output projection, the tied layers' from
+    the encoder; fusion: the LLM. A classifier: its encoder's layers, which a pass over one source reads once."""
     config = json.loads((directory / "config.json").read_text(encoding="utf-8"))
     model_type, tied = config["model_type"], config.get("sharing") == "tied"
 

@@ -15,6 +15,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TextIO
 
 # Answers one request: the workload's fields, and how many tokens to generate instead of the workload's own count.
@@ -51,15 +52,17 @@ def serve(open_model: Open) -> None:
 def peak_mib() -> float | None:
     """None where the system does not tell."""
     try:
-        with open("/proc/self/status", encoding="utf-8") as status:
-            return next(int(line.split()[1]) for line in status if line.startswith("VmHWM")) / 1024
+        lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
     except OSError:
         return None
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024
 
 
 def source_ids(workload: dict[str, Any]) -> list[list[int]]:
     """The same ordinary ids for everyone; no special ones, and none beyond a small vocabulary."""
-    return [[20 + (7 * row + position) % 200 for position in range(workload["source"])] for row in range(workload["batch"])]
+    return [
+        [20 + (7 * row + position) % 200 for position in range(workload["source"])] for row in range(workload["batch"])
+    ]
 
 
 def prompt_ids(workload: dict[str, Any]) -> list[list[int]]:

@@ -13,8 +13,8 @@ from lrengine.errors import InvalidRequestError
 class Workload:
     """One request.
 
-    task: "generate" (exactly `new_tokens` tokens: the end token is forbidden) or "encode" (a forward pass of the encoder
-        or classifier; `new_tokens` is 0).
+    task: "generate" (exactly `new_tokens` tokens: the end token is forbidden) or "encode" (a forward pass of the
+        encoder or classifier; `new_tokens` is 0).
     batch: sources of the request. source: tokens of each. prompt: tokens that an LLM reads after each source.
     beams: 1 is greedy.
     """

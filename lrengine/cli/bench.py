@@ -1,4 +1,4 @@
-"""`lrengine bench DIR`: how long requests take on this machine, in each weight type; or what moved between two reports."""
+"""`lrengine bench DIR`: how long requests take here, in each weight type; or what moved between two reports."""
 
 from __future__ import annotations
 
@@ -21,8 +21,12 @@ from lrengine.errors import DataError, InvalidRequestError, ModelFileError
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("directory", metavar="DIR", type=Path, nargs="?", help="model directory")
-    parser.add_argument("--compare", metavar="JSON", type=Path, nargs=2, help="two reports: say what moved beyond noise")
-    parser.add_argument("--dtype", nargs="+", default=["auto"], help="weight types, each a contestant (default: as stored)")
+    parser.add_argument(
+        "--compare", metavar="JSON", type=Path, nargs=2, help="two reports: say what moved beyond noise"
+    )
+    parser.add_argument(
+        "--dtype", nargs="+", default=["auto"], help="weight types, each a contestant (default: as stored)"
+    )
     parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:INDEX (default: cpu)")
     parser.add_argument("--threads", type=int, default=_usable_cores(), help="default: as many as the process may use")
     parser.add_argument("--batch", type=int, nargs="+", default=[1, 4, 16], help="sources of a request")

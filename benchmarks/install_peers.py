@@ -1,6 +1,6 @@
 """Installs peers, each in an environment of its own (they want different versions of the same packages).
 
-    python benchmarks/peers/install.py WORK [ctranslate2] [onnxruntime] [llama_cpp]
+    python benchmarks/install_peers.py WORK [ctranslate2] [onnxruntime] [llama_cpp]
 
 PyTorch is asked for alone and first: what is asked for together may take another build of it. llama.cpp is compiled for
 this machine's instruction set, which takes some minutes.
@@ -14,7 +14,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-HERE = Path(__file__).parent
+REQUIREMENTS = Path(__file__).parent / "peers"
 PEERS = ("ctranslate2", "onnxruntime", "llama_cpp")
 
 
@@ -27,7 +27,7 @@ def install(work: Path, peer: str) -> None:
     if not python.exists():
         subprocess.run([sys.executable, "-m", "venv", str(python.parents[1])], check=True)
     pip = [str(python), "-m", "pip", "--disable-pip-version-check", "-q", "install"]
-    requirements = HERE / f"requirements-{peer}.txt"
+    requirements = REQUIREMENTS / f"requirements-{peer}.txt"
     torch = [line for line in requirements.read_text(encoding="utf-8").splitlines() if line.startswith("torch==")]
     if torch:
         subprocess.run([*pip, *torch], check=True)
