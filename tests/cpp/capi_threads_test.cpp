@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cstdint>
+#include <stdexcept>
 #include <string>
 #include <thread>
 #include <vector>
@@ -180,6 +181,28 @@ TEST(a_session_cancelled_inside_a_step_ends_after_it) {
     CHECK(answer_of(session) == std::vector<std::int32_t>(whole.begin(), whole.begin() + 1));
     lrengine_session_free(session);
     CHECK(generated(opened.engine, values) == whole);
+}
+
+// The header says callbacks return; one in C++ that throws all the same ends its own request and nothing else.
+TEST(an_exception_of_a_callback_becomes_a_status) {
+    const Model model(Model::Kind::kSwcm);
+    const Opened opened(model, 2);
+    const auto values = ids(7, 1);
+    const lrengine_input input = source(values);
+    lrengine_generate_options options = most(6);
+    options.on_token = [](void*, const lrengine_token*) -> std::int32_t {
+        throw std::runtime_error("of the callback");
+    };
+    lrengine_generations* answers = nullptr;
+    CHECK_FAILS(lrengine_generate(opened.engine, &input, 1, &options, nullptr, &answers), LRENGINE_INTERNAL,
+                "of the callback");
+    CHECK(answers == nullptr);
+    lrengine_session* session = nullptr;
+    REQUIRE(lrengine_session_start(opened.engine, &input, 1, &options, &session) == LRENGINE_OK);
+    std::int32_t done = 0;
+    CHECK_FAILS(lrengine_session_step(session, &done), LRENGINE_INTERNAL, "of the callback");
+    lrengine_session_free(session);
+    CHECK(generated(opened.engine, values) == model.greedy(values, 6).tokens);
 }
 
 // A server that loads, then forks its workers, while other threads compute: children compute alone, and may close what
