@@ -69,10 +69,6 @@ class Manifest:
     profiles: dict[str, Any]
     opset: int
 
-    @property
-    def static(self) -> bool:
-        return self.cache is not None and self.cache.capacity is not None
-
 
 class _Fields:
     """The members of one JSON object; every wrong one is a ModelFileError that names it."""

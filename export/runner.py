@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lrengine import _engine
-from lrengine.errors import InvalidRequestError, LrengineError, UnsupportedModelError
+from lrengine.errors import InvalidRequestError, ModelFileError, UnsupportedModelError
 from lrengine.export.decoders import Decoder, FusionDecoder, SwcmDecoder, padded
 from lrengine.export.decoding import SearchState, score
 from lrengine.export.manifest_reader import Manifest
@@ -69,6 +69,7 @@ class OnnxModel:
         for part in self._scored_together(targets):
             decoder = self._decoder([sources[i] for i in part], 1)
             found = score(decoder, [tokens[i] for i in part], [targets[i] for i in part])
+            _require_finite(found)
             for index, row in zip(part, found, strict=True):
                 answers[index] = row
         return answers
@@ -81,8 +82,7 @@ class OnnxModel:
             wide = logits[:count].astype(np.float64)
             shifted = wide - wide.max(-1, keepdims=True)
             rows += list((shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))).astype(np.float32))
-        if not all(np.isfinite(row).all() for row in rows):
-            raise LrengineError("logits are not finite: the weights overflow in this dtype; export with another one")
+        _require_finite(rows)
         return rows
 
     def encode(self, sources: Sequence[Ids], output: str) -> list[Floats]:
@@ -183,6 +183,11 @@ class OnnxModel:
                 f"this static export has room for {room}; found {sources} inputs of {rows_per_source} rows: ask for "
                 "fewer at a time, or export with another --static"
             )
+
+
+def _require_finite(rows: Sequence[Floats]) -> None:
+    if not all(np.isfinite(row).all() for row in rows):
+        raise ModelFileError("the model's logits are not finite: weights or element type overflow")
 
 
 def _check_ids(ids: Ids, vocabulary: int, what: str) -> None:

@@ -218,6 +218,12 @@ def test_manifests_that_are_none(export: Path, text: str) -> None:
         load(export)
 
 
+def test_a_type_that_the_provider_has_no_kernels_for(good: Path, tmp_path: Path) -> None:
+    narrow = export_onnx(good.parent / "model", tmp_path / "narrow", dtype="bfloat16")
+    with pytest.raises(UnsupportedModelError, match="another --dtype"):
+        load(narrow)
+
+
 @pytest.mark.parametrize("provider", ["cuda", "tensorrt"])
 def test_providers_that_this_build_does_not_have(export: Path, provider: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("onnxruntime.get_available_providers", lambda: ["CPUExecutionProvider"])
@@ -281,6 +287,17 @@ def test_requests_that_are_refused_leave_the_engine_usable(export: Path) -> None
             engine.generate([[5]], **options)
     with pytest.raises(LrengineError):
         engine.generate("text")
+    assert len(engine.generate([[5]], max_new_tokens=2, min_new_tokens=2)[0].tokens) == 2
+
+
+def test_logits_that_are_not_finite(export: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What weights that overflow in a narrow type give is never an answer."""
+    engine = load(export)
+    with monkeypatch.context() as patch:
+        patch.setattr("lrengine.export.decoders.Decoder.feed", lambda *_: np.full((1, 331), np.nan, np.float32))
+        for call in (engine.generate, lambda rows: engine.score(rows, [[6]])):
+            with pytest.raises(ModelFileError, match="not finite"):
+                call([[5]])
     assert len(engine.generate([[5]], max_new_tokens=2, min_new_tokens=2)[0].tokens) == 2
 
 

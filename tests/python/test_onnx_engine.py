@@ -140,6 +140,21 @@ def test_a_static_export_answers_the_same(engine: Engine, directory: Path, tmp_p
         fixed.generate(random_sources([21]))
 
 
+@pytest.mark.parametrize(
+    ("options", "nats"), [({"dtype": "float16"}, 0.02), ({"dtype": "int8"}, 0.5), ({"optimize": "ort"}, 1e-4)]
+)
+def test_narrow_and_fused_exports_answer_nearly_the_same(
+    engine: Engine, directory: Path, tmp_path: Path, options: dict[str, str], nats: float
+) -> None:
+    other = OnnxEngine.load(export_onnx(directory, tmp_path / "onnx", **options), provider="cpu", threads=1)
+    assert other.dtype == options.get("dtype", "float32")
+    targets = random_sources([6, 2, 9, 5, 3], seed=8)
+    pairs = zip(engine.score(SOURCES, targets), other.score(SOURCES, targets), strict=True)
+    assert max(np.abs(np.subtract(a.token_logprobs, b.token_logprobs)).mean() for a, b in pairs) < nats
+    for answer in flat(other.generate(SOURCES, num_beams=3, max_new_tokens=6, min_new_tokens=6)):
+        assert len(answer.tokens) == 6 and np.isfinite(answer.score)
+
+
 @pytest.fixture
 def traffic(monkeypatch: pytest.MonkeyPatch) -> Callable[[], list[dict[str, int]]]:
     """Bytes that the host gave by name, a dict a run, and which device tensors were made, as "new"."""
