@@ -10,8 +10,10 @@ with the whole word embedding. PYTHON is one with torch, transformers < 4.58, op
 other versions than we do, so it is a process of its own that answers over a pipe (onnx_peer.py). Weights are random:
 speed does not depend on them.
 
-A run takes turns; every run generates the same number of tokens (no end token before the last). tokens a second = batch
-x tokens / (time of N tokens - time of 1 token), so the encoder and the first step are left out; `request_s` has them.
+All take turns; every run generates the same number of tokens (no end token before the last). tokens a second = batch x
+tokens / (time of N tokens - time of 1 token), so the encoder and the first step are left out; `request_s` has them.
+Processor seconds are counted beside those of the clock: with one thread (which spins for nobody) they say what the work
+costs, however busy the machine is.
 """
 
 from __future__ import annotations
@@ -29,20 +31,21 @@ from typing import Any
 from decode_latency import provenance
 from workloads import VOCABULARY, build_swcm, step_bytes
 
-NEW_TOKENS = 32
+NEW_TOKENS = 16
 PEER_SIZES = {
     "vocab_size": VOCABULARY, "d_model": 768, "encoder_layers": 12, "encoder_ffn_dim": 3072, "decoder_layers": 16,
     "decoder_ffn_dim": 5376, "encoder_attention_heads": 12, "decoder_attention_heads": 12,
     "max_position_embeddings": 512,
 }  # fmt: skip
 # (batch, source tokens, beams)
-SETTINGS = ((1, 64, 1), (1, 400, 1), (1, 64, 4), (1, 400, 4), (4, 64, 1))
+SETTINGS = ((1, 64, 1), (1, 400, 1), (1, 64, 4), (1, 400, 4))
 SMALL_SETTINGS = ((1, 16, 1), (2, 16, 2))
-Run = Callable[[int, int, int, int], float]
+Seconds = tuple[float, float]  # of the clock, of the processors
+Run = Callable[[int, int, int, int], Seconds]
 
 
 class Peer:
-    """A process that answers requests with seconds."""
+    """A process that answers requests with their seconds."""
 
     def __init__(self, python: Path, folder: Path, threads: int, script: Path) -> None:
         command = [str(python), str(script), "serve", str(folder), str(threads)]
@@ -59,14 +62,14 @@ class Peer:
         found: dict[str, Any] = json.loads(line)
         return found
 
-    def generate(self, batch: int, source: int, beams: int, new_tokens: int) -> float:
+    def generate(self, batch: int, source: int, beams: int, new_tokens: int) -> Seconds:
         assert self._process.stdin is not None
         request = {"batch": batch, "source": source, "beams": beams, "new_tokens": new_tokens}
         self._process.stdin.write(json.dumps(request) + "\n")
         self._process.stdin.flush()
         answer = self._answer()
         assert answer["tokens"] == new_tokens
-        return float(answer["seconds"])
+        return float(answer["seconds"]), float(answer["cpu_seconds"])
 
     def close(self) -> None:
         self._process.communicate()
@@ -77,11 +80,11 @@ def onnx_engine(folder: Path, threads: int) -> Run:
 
     engine = OnnxEngine.load(folder, provider="cpu", threads=threads)
 
-    def generate(batch: int, source: int, beams: int, new_tokens: int) -> float:
+    def generate(batch: int, source: int, beams: int, new_tokens: int) -> Seconds:
         ids = [list(range(5, 5 + source))] * batch
-        started = time.perf_counter()
+        started, began = time.perf_counter(), time.process_time()
         engine.generate(ids, max_new_tokens=new_tokens, min_new_tokens=new_tokens, num_beams=beams)
-        return time.perf_counter() - started
+        return time.perf_counter() - started, time.process_time() - began
 
     return generate
 
@@ -122,6 +125,7 @@ def measure(runs: dict[str, Run], settings: Any, rounds: int, new_tokens: int) -
     rows = []
     for batch, source, beams in settings:
         rates: dict[str, list[float]] = {name: [] for name in runs}
+        cpu_rates: dict[str, list[float]] = {name: [] for name in runs}
         requests: dict[str, list[float]] = {name: [] for name in runs}
         for generate in runs.values():
             generate(batch, source, beams, 3)
@@ -129,8 +133,9 @@ def measure(runs: dict[str, Run], settings: Any, rounds: int, new_tokens: int) -
             for name, generate in runs.items():
                 first = generate(batch, source, beams, 1)
                 whole = generate(batch, source, beams, new_tokens)
-                rates[name].append(batch * (new_tokens - 1) / (whole - first))
-                requests[name].append(whole)
+                for found, clock in ((rates, 0), (cpu_rates, 1)):
+                    found[name].append(batch * (new_tokens - 1) / (whole[clock] - first[clock]))
+                requests[name].append(whole[0])
         setting = {"batch": batch, "source": source, "beams": beams}
         rows += [
             {
@@ -138,6 +143,8 @@ def measure(runs: dict[str, Run], settings: Any, rounds: int, new_tokens: int) -
                 **setting,
                 "tokens_per_s": statistics.median(found),
                 "spread": [min(found), max(found)],
+                "tokens_per_cpu_s": statistics.median(cpu_rates[name]),
+                "cpu_spread": [min(cpu_rates[name]), max(cpu_rates[name])],
                 "request_s": statistics.median(requests[name]),
             }
             for name, found in rates.items()
@@ -152,11 +159,15 @@ def compare(rows: list[dict[str, Any]], peer: str) -> None:
         other = base.get((row["batch"], row["source"], row["beams"]))
         if other is not None:
             row["speedup"] = row["tokens_per_s"] / other["tokens_per_s"]
+            row["cpu_speedup"] = row["tokens_per_cpu_s"] / other["tokens_per_cpu_s"]
             row["request_speedup"] = other["request_s"] / row["request_s"]
         print(
             f"{row['name']:28} batch {row['batch']} source {row['source']:3} beams {row['beams']}: "
             f"{row['tokens_per_s']:6.1f} tokens/s ({row['spread'][0]:.1f} to {row['spread'][1]:.1f}), "
-            f"{row.get('speedup', 1.0):.2f}x, whole request {row['request_s']:.2f} s"
+            f"{row.get('speedup', 1.0):.2f}x; {row['tokens_per_cpu_s']:.1f} a processor second "
+            f"({row['cpu_spread'][0]:.1f} to {row['cpu_spread'][1]:.1f}), {row.get('cpu_speedup', 1.0):.2f}x; "
+            f"whole request {row['request_s']:.2f} s",
+            flush=True,
         )
 
 
@@ -190,6 +201,7 @@ def main() -> None:
     report = provenance() | {
         "onnxruntime": onnxruntime.__version__,
         "threads": args.threads,
+        "load_average": os.getloadavg()[1],
         "new_tokens": new_tokens,
         "rounds": args.rounds,
         "step_bytes": step_bytes(args.work / "swcm-base"),

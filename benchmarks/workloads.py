@@ -40,6 +40,11 @@ def build_swcm(folder: Path, sharing: str = "init", dtype: str = "float32", smal
     model = SwcmForConditionalGeneration.from_encoder(
         encoder, normal_layer_interval=3, normal_after_last=True, sharing=sharing, tie_word_embeddings=True
     )
+    if sharing == "init":
+        # No two matrices equal, as after training: an ONNX export stores, and its steps read, equal ones once.
+        with torch.no_grad():
+            for parameter in model.decoder.parameters():
+                parameter.add_(0.02 * torch.randn_like(parameter))
     model.to(getattr(torch, dtype)).save_pretrained(folder)
 
 
