@@ -19,7 +19,7 @@ from lrengine.export.graph import NARROW_TYPES, Graph
 from lrengine.export.manifest import MANIFEST, manifest
 from lrengine.export.options import DEFAULT_OPSET, ExportOptions, Profile
 from lrengine.export.plan import plan_export
-from lrengine.export.products import DynamicInt8Products, FloatProducts, QdqInt8Products
+from lrengine.export.products import BlockInt8Products, FloatProducts, QdqInt8Products
 from lrengine.export.weights import WEIGHTS_FILE, ModelWeights, WeightFile
 from lrengine.request import rows
 from lrengine.safetensors_directory import SafetensorsDirectory
@@ -58,7 +58,7 @@ def _products(source: Path, options: ExportOptions, calibration: Any) -> FloatPr
     if options.dtype != "int8":
         return FloatProducts()
     if calibration is None:
-        return DynamicInt8Products()
+        return BlockInt8Products()
     from lrengine.export.calibrate import measure_ranges
 
     sources = _calibration_rows(source, calibration)
@@ -98,6 +98,10 @@ def _write(
                 for name, build in plan.builds.items():
                     build(graphs[name])
                     onnx.save(graphs[name].model(), partial / f"{name}.onnx")
+            if options.optimize == "ort":
+                from lrengine.export.fuse import fuse_for_onnxruntime
+
+                fuse_for_onnxruntime(partial, list(graphs))
             for name in graphs:
                 check_graph(partial / f"{name}.onnx", options.for_tensorrt)
         except KeyError as error:

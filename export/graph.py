@@ -175,6 +175,6 @@ class Graph:
             list(self.initializers.values()),
         )
         opsets = [helper.make_opsetid("", self.opset)]
-        return helper.make_model(
-            graph, opset_imports=opsets, ir_version=helper.find_min_ir_version_for(opsets), producer_name="lrengine"
-        )
+        ir_version = helper.find_min_ir_version_for(opsets)
+        opsets += [helper.make_opsetid(domain, 1) for domain in sorted({node.domain for node in self.nodes} - {""})]
+        return helper.make_model(graph, opset_imports=opsets, ir_version=ir_version, producer_name="lrengine")

@@ -57,6 +57,10 @@ class ExportOptions:
             raise InvalidRequestError(f"optimize: found {self.optimize!r}, expected one of {', '.join(OPTIMIZERS)}")
         if isinstance(self.opset, bool) or self.opset not in OPSETS:
             raise InvalidRequestError(f"opset: found {self.opset!r}, expected {OPSETS[0]} to {OPSETS[-1]}")
+        if self.optimize == "ort" and self.dtype not in ("float32", "int8"):
+            raise InvalidRequestError(
+                f"optimize: ort fuses float32 and int8; a session fuses {self.dtype} for its own device: use none"
+            )
         if self.calibrated and self.dtype != "int8":
             raise InvalidRequestError(f"calibration: is for dtype int8, not {self.dtype}")
         if self.dtype == "int8" and self.optimize == "tensorrt" and not self.calibrated:

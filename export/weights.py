@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ import onnx
 
 from lrengine.errors import ModelFileError, UnsupportedModelError
 from lrengine.safetensors_directory import SafetensorsDirectory
-from lrengine.safetensors_io import FLOAT_TYPES, to_float32
+from lrengine.safetensors_io import FLOAT_TYPES, TensorSpec, to_float32
 
 WEIGHTS_FILE = "weights.bin"
 # A page, which the ONNX specification advises for mapped external data; vectors only get a cache line.
@@ -34,6 +34,10 @@ class Placed:
     offset: int
     length: int
 
+    def viewed(self, name: str, *dims: int) -> Placed:
+        """The same bytes in another shape."""
+        return replace(self, name=name, dims=dims)
+
     def initializer(self, name: str | None = None) -> onnx.TensorProto:
         """The graph's reference to it, under its own name or another."""
         tensor = onnx.TensorProto(name=name or self.name, data_type=self.elem_type, dims=self.dims)
@@ -48,14 +52,14 @@ class WeightFile:
 
     def __init__(self, path: Path) -> None:
         self._file = path.open("wb")
-        self._places: dict[tuple[bytes, int, tuple[int, ...]], tuple[int, int]] = {}
+        self._places: dict[bytes, tuple[int, int]] = {}
 
     def place(self, name: str, values: np.ndarray) -> Placed:
         """Writes `values` unless the same bytes are there already."""
         values = np.ascontiguousarray(values)
         elem_type = int(onnx.helper.np_dtype_to_tensor_dtype(values.dtype))
         content = values.view(np.uint8).reshape(-1).data
-        key = (hashlib.blake2b(content, digest_size=16).digest(), elem_type, values.shape)
+        key = hashlib.blake2b(content, digest_size=16).digest()
         if key not in self._places:
             alignment = SMALL_ALIGNMENT if values.nbytes < SMALL else ALIGNMENT
             self._file.write(b"\0" * (-self._file.tell() % alignment))
@@ -84,11 +88,19 @@ class ModelWeights:
     def __contains__(self, name: str) -> bool:
         return name in self.tensors.specs
 
-    def read(self, name: str) -> np.ndarray:
-        """float32 values under the name they have in the model directory."""
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Of a tensor of the model directory. Raises ModelFileError."""
+        return self._spec(name).shape
+
+    def _spec(self, name: str) -> TensorSpec:
         spec = self.tensors.specs.get(name)
         if spec is None:
             raise ModelFileError(f"{self.tensors.directory}: tensor {name} is missing")
+        return spec
+
+    def read(self, name: str) -> np.ndarray:
+        """float32 values under the name they have in the model directory."""
+        spec = self._spec(name)
         where = f"{self.tensors.path_of(name)}: tensor {name}"
         if spec.dtype not in FLOAT_TYPES:
             raise UnsupportedModelError(

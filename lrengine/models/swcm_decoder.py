@@ -47,7 +47,7 @@ class SwcmDecoder(nn.Module):
         inputs = DecoderInputs(
             source_mask=None if source_mask is None else source_mask[:, None, None, :].bool(),
             target_mask=_attention_mask(target_mask, past, ids.shape[1], ids.device),
-            causal=target_mask is None and past == 0 and ids.shape[1] > 1,
+            causal=bool(target_mask is None and past == 0 and ids.shape[1] > 1),  # tracers make tensors of sizes
             cache=cache,
         )
         hidden = embeddings(input_ids=ids, position_ids=self._position_ids(ids, target_mask, past))

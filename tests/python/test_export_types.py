@@ -58,8 +58,8 @@ def test_weights_are_stored_once_and_smaller(tmp_path: Path, make: Any, form: st
     matrices = sum(p.numel() for n, p in model.named_parameters() if p.dim() == 2 and "position" not in n)
     others = sum(p.numel() for p in model.parameters()) - matrices
     size = 2 if form == "float16" else 1
-    # Scales, mT5's wo in float32 and tables of positions are the rest.
-    assert sum(length for _, length in regions) < matrices * size * 1.25 + others * 4 + 40000
+    # Scales, blocks that the odd widths fill by halves, mT5's wo in float32 and tables of positions are the rest.
+    assert sum(length for _, length in regions) < matrices * size * 1.5 + others * 4 + 40000
 
 
 def test_float16_survives_inner_states_beyond_its_range(tmp_path: Path) -> None:
@@ -74,6 +74,15 @@ def test_float16_survives_inner_states_beyond_its_range(tmp_path: Path) -> None:
     out = export_onnx(save(model, tmp_path / "model"), tmp_path / "onnx", dtype="float16")
     logits = Exported(out).run("classifier", {"input_ids": ids.numpy(), "attention_mask": mask.numpy()})["logits"]
     np.testing.assert_allclose(logits, wanted, atol=0.1)
+    # On a CPU, ONNX Runtime computes much of a float16 graph in float32, so the graph itself has to show it.
+    graph = onnx.shape_inference.infer_shapes(onnx.load(out / "classifier.onnx", load_external_data=False)).graph
+    types = {value.name: value.type.tensor_type.elem_type for value in graph.value_info}
+    stored = {tensor.name: tensor.data_type for tensor in graph.initializer}
+    outer = [node for node in graph.node if any(".wo.weight" in name for name in node.input)]
+    assert len(outer) == model.config.encoder.num_layers
+    for node in outer:
+        inner = next(other for other in graph.node if node.input[0] in other.output)
+        assert {types[node.input[0]], stored[node.input[1]], *(types[name] for name in inner.input)} == {1}
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
@@ -138,3 +147,19 @@ def test_calibrated_ranges_are_those_of_the_sources(tmp_path: Path) -> None:
     read = (one / "classifier.onnx").read_bytes()
     assert read == (same / "classifier.onnx").read_bytes()
     assert read != (more / "classifier.onnx").read_bytes()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "int8"])
+def test_onnxruntimes_own_operators_are_written_when_asked_for(tmp_path: Path, dtype: str) -> None:
+    model = tiny_swcm(sharing="tied")
+    directory = save(model, tmp_path / "model")
+    plain, fused = (export_onnx(directory, tmp_path / name, dtype=dtype, optimize=name) for name in ("none", "ort"))
+    used = operators(onnx.load(fused / "decoder_with_past.onnx", load_external_data=False))
+    assert any(name.startswith("com.microsoft::") for name in used)
+    wanted, exported = expected(model).logits.numpy(), Exported(fused)
+    logits = first_step(exported, encode(exported), TARGETS)["logits"].reshape(wanted.shape)
+    np.testing.assert_allclose(logits, wanted, atol=1e-4 if dtype == "float32" else TOLERANCE["int8"])
+    regions = weight_regions(fused)
+    assert len(set(regions.values())) == len(regions)
+    assert (fused / "weights.bin").stat().st_size < 1.02 * (plain / "weights.bin").stat().st_size
+    assert {path.name for path in fused.iterdir()} == {path.name for path in plain.iterdir()}
