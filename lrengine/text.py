@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+import re
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any, TypeGuard
 
 from tokenizers import Tokenizer
 
 from lrengine.errors import ModelFileError
+from lrengine.model_file import read_model_file
+from lrengine.safetensors_io import parse_json
 
 REPLACEMENT = "\ufffd"
+MOST_BYTES = 256 << 20  # the largest tokenizer.json in use have 35 MB
 
 
 def clean(text: str) -> str:
@@ -17,10 +23,34 @@ def clean(text: str) -> str:
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
+def _check_prefix(path: Path, content: bytes) -> None:
+    """ModelFileError for the one mistake that makes the package end the process: a BPE prefix, `##`, that merges do not
+    have. (Escaped letters hide the field's name; no tool writes them.)"""
+    if not re.search(rb'"continuing_subword_prefix"\s*:\s*"[^"]|\\u00[2-7]', content):
+        return
+    model = parse_json(path, content).get("model")
+    prefix, merges = (model.get(name) for name in ("continuing_subword_prefix", "merges")) if _is_bpe(model) else (0, 0)
+    if not isinstance(prefix, str) or not isinstance(merges, list):
+        return
+    for merge in merges:
+        parts = merge.split(" ") if isinstance(merge, str) else merge
+        second = parts[1] if isinstance(parts, list) and len(parts) == 2 else None
+        if not isinstance(second, str) or second.startswith(prefix) and prefix.isascii():
+            continue
+        expected = f"expected merges with its continuing_subword_prefix, {prefix[:20]!r}"
+        raise ModelFileError(f"{path}: model.merges: found {second[:20]!r}, {expected}")
+
+
+def _is_bpe(model: object) -> TypeGuard[dict[str, object]]:
+    # Files of before 0.10 name no type.
+    return isinstance(model, dict) and model.get("type") in (None, "BPE")
+
+
 class TextCodec:
     """One tokenizer of a model directory."""
 
-    def __init__(self, tokenizer: Tokenizer) -> None:
+    def __init__(self, tokenizer: Tokenizer, path: Path) -> None:
+        self._path = path
         # What a training run left in the file must not cut or pad requests.
         tokenizer.no_truncation()
         tokenizer.no_padding()
@@ -30,20 +60,28 @@ class TextCodec:
     def load(cls, directory: Path) -> TextCodec | None:
         """The tokenizer.json of `directory`, None if there is none. ModelFileError if it cannot be read."""
         path = directory / "tokenizer.json"
-        if not path.exists():
+        if not os.path.lexists(path):
             return None
+        content = read_model_file(path, MOST_BYTES)
+        _check_prefix(path, content)
         try:
-            return cls(Tokenizer.from_str(path.read_text(encoding="utf-8")))
+            return cls(Tokenizer.from_str(content.decode("utf-8")), path)
         except Exception as error:  # the package raises plain Exception
-            raise ModelFileError(f"{path}: not a tokenizer: {error}") from error
+            expected = "expected a tokenizer.json of the tokenizers package"
+            raise ModelFileError(f"{path}: found no tokenizer: {error}; {expected}") from error
 
     def source(self, text: str) -> list[int]:
         """Ids between the special tokens that the tokenizer puts around a text."""
-        return self._tokenizer.encode(clean(text)).ids
+        return self._ids(clean(text), add_special_tokens=True)
 
     def bare(self, text: str) -> list[int]:
         """Ids without special tokens."""
-        return self._tokenizer.encode(clean(text), add_special_tokens=False).ids
+        return self._ids(clean(text), add_special_tokens=False)
+
+    def lone_byte(self) -> int | None:
+        """A token of a byte that cannot end a run of them which is UTF-8; None: bytes have no tokens of their own."""
+        found = (self._tokenizer.token_to_id(f"<0x{byte:02X}>") for byte in range(0x80, 0x100))
+        return next((token for token in found if token is not None), None)
 
     def pieces(self, ids: Sequence[int]) -> list[str]:
         """The tokenizer's own name of every id."""
@@ -51,7 +89,23 @@ class TextCodec:
 
     def decode(self, ids: Sequence[int]) -> str:
         """Text of `ids`, special tokens left out."""
-        return self._tokenizer.decode(list(ids), skip_special_tokens=True)
+        return self._used(self._tokenizer.decode, list(ids), skip_special_tokens=True)
+
+    def _ids(self, text: str, add_special_tokens: bool) -> list[int]:
+        ids: list[int] = self._used(self._tokenizer.encode, text, add_special_tokens=add_special_tokens).ids
+        if ids and max(ids) >= 2**31:
+            raise ModelFileError(f"{self._path}: found a token of id {max(ids)}, expected ids below 2^31")
+        return ids
+
+    def _used(self, call: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+        """`call`. ModelFileError where the package panics, over a template that names tokens which there are not."""
+        try:
+            return call(*arguments, **options)
+        except BaseException as error:
+            if isinstance(error, Exception) or type(error).__name__ != "PanicException":
+                raise
+            expected = "expected a tokenizer that can be used"
+            raise ModelFileError(f"{self._path}: found one that fails: {error}; {expected}") from error
 
 
 class TargetText:
@@ -62,6 +116,7 @@ class TargetText:
         self._prefix = list(prefix)
         self._head = codec.decode(self._prefix) if self._prefix else ""
         self._stop = stop
+        self._lone_byte = codec.lone_byte()
 
     def whole(self, tokens: Sequence[int]) -> str:
         """Everything that `tokens` add. They are decoded behind the prefix: many tokenizers drop a leading space."""
@@ -80,8 +135,12 @@ class TargetText:
         return text[: min(places)] if places else text
 
     def certain(self, tokens: Sequence[int]) -> bool:
-        """Whether later tokens cannot change this text: no half character, no beginning of a stop string at its end."""
+        """Whether later tokens cannot change this text: no half character, no beginning of a stop string, no run of
+        bytes at its end. (Byte fallback makes U+FFFD of all of a run that is not UTF-8: of characters too that were
+        whole before a last byte came.)"""
         text = self.whole(tokens)
         if text.endswith(REPLACEMENT):
+            return False
+        if self._lone_byte is not None and not self.whole([*tokens, self._lone_byte]).startswith(text):
             return False
         return not any(text.endswith(stop[:length]) for stop in self._stop for length in range(1, len(stop)))

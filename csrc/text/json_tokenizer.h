@@ -22,6 +22,7 @@ public:
     std::vector<std::int32_t> encode(std::string_view text, bool special_tokens) const override;
     std::string decode(std::span<const std::int32_t> ids) const override;
     std::string piece(std::int32_t id) const override;
+    std::int32_t id(std::string_view piece) const override;
     std::int64_t size() const override;
 
 private:

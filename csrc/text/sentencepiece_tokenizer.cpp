@@ -93,6 +93,11 @@ public:
         return first.empty() ? name(numbering_.last, std::int64_t{id} - pieces_ - numbering_.offset) : first;
     }
 
+    std::int32_t id(std::string_view piece) const override {
+        const int place = processor_.PieceToId(piece);  // the unknown piece's where there is none
+        return processor_.IdToPiece(place) == piece ? place + numbering_.offset : -1;
+    }
+
     std::int64_t size() const override {
         return std::int64_t{pieces_} + numbering_.offset + std::ssize(numbering_.last);
     }

@@ -22,7 +22,9 @@ public:
     bool stopped(std::span<const std::int32_t> tokens) const;
     // The text before the first stop string.
     std::string cut(std::span<const std::int32_t> tokens) const;
-    // Whether later tokens cannot change this text: no half character, no beginning of a stop string at its end.
+    // Whether later tokens cannot change this text: no half character, no beginning of a stop string, no run of bytes
+    // at its end. (Decoders with byte fallback, Hugging Face's as ours, make U+FFFD of all of a run that is not UTF-8:
+    // of characters too that were whole before a last byte came.)
     bool certain(std::span<const std::int32_t> tokens) const;
 
 private:
@@ -30,6 +32,7 @@ private:
     std::vector<std::int32_t> prefix_;
     std::string head_;
     std::vector<std::string> stop_;
+    std::int32_t lone_byte_;  // a token of a byte that no UTF-8 ends with; -1: there is none
 };
 
 }  // namespace lrengine

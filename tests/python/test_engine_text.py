@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import shutil
 from pathlib import Path
 
 import pytest
 import small_tokenizers
+from tokenizers import Tokenizer, decoders, models
 
 from lrengine import Engine
 from lrengine.errors import InvalidRequestError, ModelFileError
-from lrengine.text import clean
+from lrengine.text import TargetText, TextCodec, clean
 from tiny import tiny_fusion, tiny_swcm
 
 TEMPLATE = "Q: {prompt} A:"
@@ -67,6 +69,28 @@ def test_a_stream_never_gives_half_a_character(fusion: Engine) -> None:
     for seed in range(5):
         texts = [token.text or "" for token in fusion.stream("fox", max_new_tokens=40, do_sample=True, seed=seed)]
         assert all(not text.endswith("\ufffd") for text in texts[:-1])
+
+
+def test_what_is_told_of_byte_tokens_adds_up_to_the_text(tmp_path: Path) -> None:
+    """A byte that follows whole characters and is none of the next turns all of their run into U+FFFD."""
+    pieces = ["<unk>", "</s>", "<0xE4>", "<0xBB>", "<0x8A>", "<0x0A>", "\u2581a", "b", "<0xC3>"]
+    tokenizer = Tokenizer(models.Unigram([(piece, -1.0) for piece in pieces], 0, True))
+    tokenizer.decoder = decoders.Sequence(
+        [decoders.Replace("\u2581", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+    )
+    tokenizer.add_special_tokens(["</s>"])
+    small_tokenizers.save(tokenizer, tmp_path)
+    codec = TextCodec.load(tmp_path)
+    assert codec is not None
+    target = TargetText(codec, [6], [])
+    assert target.cut([2, 3, 4]) == "\u4eca" and target.cut([2, 3, 4, 2]) == "\ufffd" * 4
+    for row in itertools.product(range(1, 8), repeat=4):
+        told = ""
+        for length in range(1, 5):
+            text = target.cut(row[:length])
+            if length == 4 or (text.startswith(told) and target.certain(row[:length])):
+                told += text[len(told) :]
+        assert told == target.cut(row), row
 
 
 def test_a_stop_string_ends_a_row_and_is_cut_off(swcm: Engine) -> None:
@@ -152,7 +176,7 @@ def test_truncation_and_padding_left_in_a_tokenizer_file_are_ignored(fusion_dire
 def test_a_broken_tokenizer_file_is_named(tmp_path: Path) -> None:
     tiny_swcm().save_pretrained(tmp_path)
     (tmp_path / "tokenizer.json").write_text(json.dumps({"version": "1.0", "model": 3}))
-    with pytest.raises(ModelFileError, match=r"tokenizer\.json: not a tokenizer"):
+    with pytest.raises(ModelFileError, match=r"tokenizer\.json: found no tokenizer"):
         Engine.load(tmp_path)
 
 
