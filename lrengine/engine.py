@@ -71,6 +71,8 @@ class Engine:
         Raises ModelFileError, UnsupportedModelError, DeviceError or OutOfMemoryError."""
         if threads is not None and (isinstance(threads, bool) or not isinstance(threads, int) or threads < 1):
             raise InvalidRequestError(f"threads: found {describe(threads)}, expected None or a positive integer")
+        if "\0" in os.fspath(path):
+            raise ModelFileError(f"{os.fspath(path)!r}: found a zero in the name, expected a model directory")
         directory = Path(path)
         kept = None if dtype == "auto" else str(dtype)
         if device != "cpu":
@@ -210,13 +212,14 @@ class Engine:
         names = label_list(labels)
         sources = rows(inputs, "inputs", self._source_ids)
         prompt_rows = self._prompts(prompts, len(sources))
-        count = len(names)
+        targets = [np.asarray(self._closed_ids(name), np.int32) for name in names]
+        self._native.check_labels(sources, prompt_rows, targets)
         scores = self._score(
             [row for row in sources for _ in names],
             [row for row in prompt_rows for _ in names],
-            [self._closed_target(name) for name in names] * len(sources),
+            targets * len(sources),
         )
-        sums = np.asarray([score.logprob for score in scores]).reshape(len(sources), count)
+        sums = np.asarray([score.logprob for score in scores]).reshape(len(sources), len(names))
         return [_classification(names, row) for row in sums]
 
     def score(self, inputs: Inputs, targets: Inputs, *, prompts: Inputs | None = None) -> list[Score]:
@@ -255,9 +258,6 @@ class Engine:
 
     def _closed_ids(self, text: str) -> list[int]:
         return [*self._target_ids(text), *self._native.end_tokens[:1]]
-
-    def _closed_target(self, text: str) -> Ids:
-        return np.asarray(self._closed_ids(text), np.int32)
 
     def _score(self, sources: list[Ids], prompts: list[Ids], targets: list[Ids]) -> list[Score]:
         if len(sources) != len(targets):

@@ -26,6 +26,7 @@ import numpy as np
 from lrengine.atomic_directory import atomic_directory
 from lrengine.errors import ModelFileError, UnsupportedModelError
 from lrengine.int4_groups import BLOCK, GROUP_SIZES, group_scales, pack_levels, unpack
+from lrengine.model_file import read_model_file
 from lrengine.safetensors_directory import SafetensorsDirectory
 from lrengine.safetensors_io import (
     FLOAT_ENCODERS,
@@ -234,10 +235,7 @@ def _write_weights(tensors: SafetensorsDirectory, outputs: list[_Output], path: 
 
 def _read_config(source: Path) -> dict[str, Any]:
     path = source / "config.json"
-    try:
-        config = parse_json(path, path.read_bytes())
-    except OSError as error:
-        raise ModelFileError(f"{path}: cannot be read: {error.strerror}") from error
+    config = parse_json(path, read_model_file(path))
     if config.get("model_type") not in MODEL_TYPES:
         raise UnsupportedModelError(
             f"{path}: found model_type {config.get('model_type')!r}, expected one of {', '.join(MODEL_TYPES)}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
@@ -94,7 +95,7 @@ def label_list(labels: Any) -> list[str]:
         raise InvalidRequestError(f"labels: found {describe(labels)}, expected a list of texts")
     if not labels:
         raise InvalidRequestError("labels: found none, expected at least one")
-    repeated = sorted({label for label in labels if labels.count(label) > 1})
+    repeated = sorted(label for label, count in Counter(labels).items() if count > 1)
     if repeated:
         raise InvalidRequestError(f"labels: found {repeated[0]!r} more than once, expected different labels")
     return list(labels)

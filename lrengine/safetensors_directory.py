@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from lrengine.errors import ModelFileError
+from lrengine.model_file import read_model_file
 from lrengine.safetensors_io import BLOCK_BYTES, SafetensorsFile, TensorSpec, parse_json
 
 SINGLE = "model.safetensors"
@@ -74,11 +75,7 @@ def _shards(directory: Path) -> dict[Path, set[str] | None]:
     index = directory / INDEX
     if not index.exists():
         raise ModelFileError(f"{directory}: found neither {SINGLE} nor {INDEX}")
-    try:
-        weight_map = parse_json(index, index.read_bytes()).get("weight_map")
-    except OSError as error:
-        raise ModelFileError(f"{index}: cannot be read: {error.strerror}") from error
-    return shard_contents(index, weight_map)
+    return shard_contents(index, parse_json(index, read_model_file(index)).get("weight_map"))
 
 
 def shard_contents(index: Path, weight_map: object) -> dict[Path, set[str] | None]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 import os
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from lrengine.errors import ModelFileError
+from lrengine.model_file import open_model_file
 
 # Bfloat16 has no NumPy type: its bits travel as uint16.
 STORAGE_TYPES: dict[str, np.dtype[Any]] = {
@@ -53,10 +55,7 @@ class SafetensorsFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        try:
-            self._file: BinaryIO = path.open("rb")
-        except OSError as error:
-            raise ModelFileError(f"{path}: cannot be read: {error.strerror}") from error
+        self._file: BinaryIO = open_model_file(path)
         try:
             self.specs, self._offsets = _read_header(path, self._file)
         except BaseException:
@@ -199,7 +198,7 @@ def parse_json(path: Path, text: bytes) -> dict[str, Any]:
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         names = [key for key, _ in pairs]
         if len(set(names)) != len(names):
-            repeated = next(name for name in names if names.count(name) > 1)
+            repeated = next(name for name, count in Counter(names).items() if count > 1)
             raise ModelFileError(f"{path}: the key {repeated!r} is there twice")
         return dict(pairs)
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from pathlib import Path
 from typing import Any
+
+from lrengine.errors import ModelFileError
+from lrengine.model_file import read_model_file
+from lrengine.safetensors_io import parse_json
 
 logger = logging.getLogger("lrengine")
 
@@ -24,10 +27,10 @@ def warn_of_other_stop_ids(directory: Path, config: dict[str, Any]) -> None:
     if config.get("model_type") != "swcm" or not path.is_file():
         return
     try:
-        fields = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        fields = parse_json(path, read_model_file(path))
+    except ModelFileError:
         return  # transformers' file: the engine can do without
-    theirs = as_list(fields.get("eos_token_id") if isinstance(fields, dict) else None)
+    theirs = as_list(fields.get("eos_token_id"))
     ours = as_list(config.get("eos_token_id"))
     if theirs and sorted(map(repr, theirs)) != sorted(map(repr, ours)):
         logger.warning(

@@ -68,6 +68,11 @@ std::vector<py::array_t<float>> score(const Engine& engine, const std::vector<Id
     return to_arrays(log_probs);
 }
 
+void check_labels(const Engine& engine, const std::vector<IdArray>& sources, const std::vector<IdArray>& prompts,
+                  const std::vector<IdArray>& labels) {
+    engine.check_labels(bindings::inputs_from_arrays(sources, prompts, {}), bindings::ids_from_arrays(labels));
+}
+
 std::vector<py::array_t<float>> classify(const Engine& engine, const std::vector<IdArray>& sources) {
     const auto ids = bindings::ids_from_arrays(sources);
     std::vector<std::vector<float>> log_probs;
@@ -143,6 +148,7 @@ PYBIND11_MODULE(_engine, module) {
         .def_property_readonly("max_target_length", &Engine::max_target_length)
         .def("start", &start)
         .def("score", &score)
+        .def("check_labels", &check_labels)
         .def("classify", &classify)
         .def("encode", &encode);
 }

@@ -108,13 +108,17 @@ Rows classify_by_likelihood(const OpenEngine& open, const lrengine_input* inputs
         if (std::find(names.begin(), names.end() - 1, names.back()) == names.end() - 1) continue;
         fail(ErrorCode::kInvalidArgument, "labels[" + std::to_string(i) + "]: found one that is there already");
     }
+    std::vector<Input> typed;
+    for (const lrengine_input& input : read_inputs(inputs, count)) {
+        const std::size_t number = typed.size();
+        typed.push_back({source_ids(open, input.source, name_of(number, "source")),
+                         prompt_ids(open, input.prompt, name_of(number, "prompt")),
+                         {}});
+    }
+    open.engine->check_labels(typed, names);
     std::vector<Input> pairs;
     std::vector<Ids> targets;
-    for (const lrengine_input& input : read_inputs(inputs, count)) {
-        const std::size_t number = pairs.size() / label_count;
-        const Input row{source_ids(open, input.source, name_of(number, "source")),
-                        prompt_ids(open, input.prompt, name_of(number, "prompt")),
-                        {}};
+    for (const Input& row : typed) {
         pairs.insert(pairs.end(), label_count, row);
         targets.insert(targets.end(), names.begin(), names.end());
     }

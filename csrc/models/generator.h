@@ -100,6 +100,10 @@ public:
     virtual std::unique_ptr<DecodeState> begin(std::span<const GenerationSource> sources, std::int64_t rows_per_source,
                                                std::int64_t max_new_tokens) const = 0;
 
+    // What score() refuses, refused: an Error naming the source or the target. Computes nothing.
+    virtual void check(std::span<const GenerationSource> sources,
+                       std::span<const std::span<const std::int32_t>> targets) const = 0;
+
     // Teacher forcing: log-probabilities of the last targets[i].size() of forced+target tokens; one vector a source.
     // `forced` tokens are fed and not scored.
     virtual std::vector<std::vector<float>> score(std::span<const GenerationSource> sources,

@@ -121,9 +121,13 @@ std::unique_ptr<DecodeState> SequenceGenerator::begin(std::span<const Generation
                                              max_new_tokens);
 }
 
+void SequenceGenerator::check(std::span<const GenerationSource> sources, std::span<const TokenSpan> targets) const {
+    check_targets(sources, targets, decoder_);
+}
+
 std::vector<std::vector<float>> SequenceGenerator::score(std::span<const GenerationSource> sources,
                                                          std::span<const TokenSpan> targets) const {
-    check_targets(sources, targets, decoder_);
+    check(sources, targets);
     const std::shared_ptr<Backend> backend = session_backend(backend_);
     Arena arena(*backend);
     const Workspace work{*backend, arena};

@@ -21,6 +21,7 @@ public:
     std::unique_ptr<DecodeState> begin(std::span<const GenerationSource> sources, std::int64_t rows_per_source,
                                        std::int64_t max_new_tokens) const override;
 
+    void check(std::span<const GenerationSource> sources, std::span<const TokenSpan> targets) const override;
     std::vector<std::vector<float>> score(std::span<const GenerationSource> sources,
                                           std::span<const TokenSpan> targets) const override;
 

@@ -1,5 +1,6 @@
 #include "runtime/engine.h"
 
+#include <string>
 #include <utility>
 
 #include "core/error.h"
@@ -71,6 +72,22 @@ std::unique_ptr<Session> Engine::start(const std::vector<Input>& inputs, Generat
 std::vector<std::vector<float>> Engine::score(const std::vector<Input>& inputs, const std::vector<Ids>& targets) const {
     const std::vector<Ids> forced = forced_tokens(inputs);
     return generator().score(sources_of(inputs, forced), spans_of(targets));
+}
+
+void Engine::check_labels(const std::vector<Input>& inputs, const std::vector<Ids>& labels) const {
+    const std::vector<Ids> forced = forced_tokens(inputs);
+    const auto sources = sources_of(inputs, forced);
+    const auto check = [&](const Ids& target) {
+        generator().check(sources, std::vector<std::span<const std::int32_t>>(sources.size(), target));
+    };
+    check({});
+    for (std::size_t i = 0; i < labels.size(); ++i) {
+        try {
+            check(labels[i]);
+        } catch (const Error& error) {
+            fail(error.code(), "labels[" + std::to_string(i) + "]: " + error.what());
+        }
+    }
 }
 
 std::vector<std::vector<float>> Engine::classify(const std::vector<Ids>& sources) const {

@@ -58,6 +58,10 @@ public:
     // Log-probability of every target token, after the prefix (one vector an input).
     std::vector<std::vector<float>> score(const std::vector<Input>& inputs, const std::vector<Ids>& targets) const;
 
+    // Labels, given as ids, for every input: what scoring them would refuse, refused with the numbers of the input and
+    // of the label, which score() of their pairs could not tell. Computes nothing.
+    void check_labels(const std::vector<Input>& inputs, const std::vector<Ids>& labels) const;
+
     // Log-probabilities [B, labels] of a classifier.
     std::vector<std::vector<float>> classify(const std::vector<Ids>& sources) const;
 

@@ -5,13 +5,22 @@
 
 namespace lrengine {
 
-std::unique_ptr<Tokenizer> Tokenizer::load(const std::filesystem::path& directory) {
+namespace {
+
+// A link to nowhere too: whoever put it there meant a file, and opening it says what is wrong.
+bool is_there(const std::filesystem::path& file) {
     std::error_code error;
+    return std::filesystem::exists(std::filesystem::symlink_status(file, error));
+}
+
+}  // namespace
+
+std::unique_ptr<Tokenizer> Tokenizer::load(const std::filesystem::path& directory) {
     const auto json = directory / "tokenizer.json";
-    if (std::filesystem::exists(json, error)) return std::make_unique<text::JsonTokenizer>(json);
+    if (is_there(json)) return std::make_unique<text::JsonTokenizer>(json);
     for (const char* name : {"sentencepiece.bpe.model", "spiece.model"}) {
         const auto model = directory / name;
-        if (std::filesystem::exists(model, error)) return text::load_sentencepiece(model);
+        if (is_there(model)) return text::load_sentencepiece(model);
     }
     return nullptr;
 }

@@ -9,6 +9,7 @@ from transformers import CONFIG_MAPPING, AutoConfig, PretrainedConfig, XLMRobert
 
 from lrengine.convert.stored_tensor import StoredTensor
 from lrengine.errors import ModelFileError, UnsupportedModelError
+from lrengine.model_file import read_model_file
 from lrengine.safetensors_io import parse_json
 
 _SIZES = {
@@ -23,10 +24,7 @@ _MAX_SIZE = 2**24
 
 def read_json(path: Path) -> dict[str, Any]:
     """Raises ModelFileError when the file is missing, unreadable or no JSON object."""
-    try:
-        return parse_json(path, path.read_bytes())
-    except OSError as error:
-        raise ModelFileError(f"{path}: cannot be read: {error.strerror}") from error
+    return parse_json(path, read_model_file(path))
 
 
 def read_config(path: Path | None, option: str) -> PretrainedConfig:

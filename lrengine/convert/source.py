@@ -12,6 +12,7 @@ import torch
 
 from lrengine.convert.stored_tensor import SourceTensors, StoredTensor
 from lrengine.errors import ModelFileError
+from lrengine.model_file import read_model_file
 from lrengine.safetensors_directory import shard_contents
 from lrengine.safetensors_io import SafetensorsFile, parse_json
 
@@ -58,7 +59,7 @@ def weight_files(path: Path) -> dict[Path, set[str] | None]:
         if (path / stem).is_file():
             return {path / stem: None}
         if index.is_file():
-            return shard_contents(index, parse_json(index, index.read_bytes()).get("weight_map"))
+            return shard_contents(index, parse_json(index, read_model_file(index)).get("weight_map"))
     candidates = sorted(file for file in path.iterdir() if file.suffix in WEIGHT_SUFFIXES)
     if len(candidates) != 1:
         names = ", ".join(file.name for file in candidates) or "none"

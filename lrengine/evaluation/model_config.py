@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 from lrengine.errors import ModelFileError
+from lrengine.model_file import read_model_file
+from lrengine.safetensors_io import parse_json
 
 
 def read_config(directory: Path) -> dict[str, Any]:
     """config.json of a model directory. Raises ModelFileError."""
     path = directory / "config.json"
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ModelFileError(f"{path}: cannot be read: {error}") from error
-    if not isinstance(config, dict) or "model_type" not in config:
+    config = parse_json(path, read_model_file(path))
+    if "model_type" not in config:
         raise ModelFileError(f"{path}: expected an object with 'model_type'")
     return config
 

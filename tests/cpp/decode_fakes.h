@@ -168,6 +168,8 @@ public:
                                                  std::int64_t max_new_tokens) const override {
         return std::make_unique<FakeState>(sources, rows_per_source, max_new_tokens, vocab_);
     }
+    void check(std::span<const lrengine::GenerationSource>,
+               std::span<const std::span<const std::int32_t>>) const override {}
     std::vector<std::vector<float>> score(std::span<const lrengine::GenerationSource>,
                                           std::span<const std::span<const std::int32_t>>) const override {
         return {};
