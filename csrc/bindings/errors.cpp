@@ -4,6 +4,8 @@
 
 #include <exception>
 #include <new>
+#include <stdexcept>
+#include <string_view>
 
 #include "core/error.h"
 
@@ -12,6 +14,8 @@ namespace py = pybind11;
 namespace lrengine::bindings {
 
 namespace {
+
+constexpr std::size_t kMostBytes = 2047;  // of a message, as in the C interface
 
 const char* class_of(ErrorCode code) {
     switch (code) {
@@ -33,11 +37,12 @@ const char* class_of(ErrorCode code) {
     return "LrengineError";
 }
 
-void raise(const char* name, const char* message) {
+void raise(const char* name, std::string_view message) {
     const py::object type = py::module_::import("lrengine.errors").attr(name);
-    // Messages may quote bytes of a hostile file: never fail on them.
-    const auto text = py::reinterpret_steal<py::object>(PyUnicode_DecodeUTF8(
-        message, static_cast<py::ssize_t>(std::char_traits<char>::length(message)), "backslashreplace"));
+    // Messages may quote bytes of a hostile file, names of any length too: never fail on them.
+    message = message.substr(0, kMostBytes);
+    const auto text = py::reinterpret_steal<py::object>(
+        PyUnicode_DecodeUTF8(message.data(), static_cast<py::ssize_t>(message.size()), "backslashreplace"));
     PyErr_SetObject(type.ptr(), text.ptr());
 }
 
@@ -51,6 +56,8 @@ void register_errors() {
             raise(class_of(error.code()), error.what());
         } catch (const std::bad_alloc&) {
             raise("OutOfMemoryError", "the host has no more memory");
+        } catch (const std::length_error&) {
+            raise("OutOfMemoryError", "a request of more elements than memory can hold");
         }
     });
 }

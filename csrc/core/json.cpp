@@ -1,5 +1,6 @@
 #include "core/json.h"
 
+#include <algorithm>
 #include <cmath>
 #include <nlohmann/json.hpp>
 #include <utility>
@@ -31,6 +32,15 @@ struct JsonValue::Document {
 };
 
 namespace {
+
+// Long names and numbers of a hostile file must not make long messages, nor a zero in them cut messages short: both
+// ends, which tell most.
+std::string shortened(std::string text) {
+    constexpr std::size_t kEnd = 100;
+    if (text.size() > 2 * kEnd + 3) text = text.substr(0, kEnd) + "..." + text.substr(text.size() - kEnd);
+    std::replace(text.begin(), text.end(), '\0', ' ');
+    return text;
+}
 
 std::string in_quotes(std::string_view text) {
     constexpr std::size_t kShown = 60;
@@ -77,7 +87,7 @@ public:
         const std::string text = error.what();
         const std::size_t end = text.find("] ");
         return refuse("not JSON at byte " + std::to_string(position) + ": " +
-                      text.substr(end == std::string::npos ? 0 : end + 2));
+                      shortened(text.substr(end == std::string::npos ? 0 : end + 2)));
     }
 
 private:
@@ -153,8 +163,8 @@ JsonValue JsonValue::read(const std::filesystem::path& path, const JsonLimits& l
 }
 
 std::string JsonValue::description(const std::string& expected) const {
-    return document_->file + ": " + (field_.empty() ? "" : field_ + ": ") + "found " + shown(*value_) + ", expected " +
-           expected;
+    return document_->file + ": " + (field_.empty() ? "" : shortened(field_) + ": ") + "found " + shown(*value_) +
+           ", expected " + expected;
 }
 
 void JsonValue::refuse(const std::string& expected) const { fail(ErrorCode::kModelFile, description(expected)); }
@@ -172,7 +182,7 @@ JsonValue JsonValue::at(const std::string& name) const {
     const auto member = object().find(name);
     const std::string field = field_.empty() ? name : field_ + "." + name;
     if (member == value_->end()) {
-        fail(ErrorCode::kModelFile, document_->file + ": " + field + ": found nothing, expected this field");
+        fail(ErrorCode::kModelFile, document_->file + ": " + shortened(field) + ": found nothing, expected this field");
     }
     return {document_, &*member, field};
 }

@@ -146,6 +146,8 @@ std::vector<TensorRecord> read_safetensors(std::span<const std::byte> file, cons
         const JsonValue entry = document.at(name);
         if (name == "__metadata__") {
             check_metadata(entry);
+        } else if (name.find('\0') != std::string::npos) {
+            entry.refuse("a tensor whose name has no zero byte");
         } else {
             records.push_back(record_of(name, entry, data, path));
         }

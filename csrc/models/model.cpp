@@ -30,8 +30,8 @@ void check_quantization(const ModelConfig& config, const Checkpoint& checkpoint)
     };
     const auto int8 = find(DType::kInt8), int4 = find(DType::kUInt8);
     const auto refuse = [&](const std::string& name, const char* found, const char* declared) {
-        fail(ErrorCode::kModelFile,
-             checkpoint.find(name)->file + ": " + name + " is " + found + ", but config.json declares " + declared);
+        fail(ErrorCode::kModelFile, checkpoint.find(name)->file + ": " + name + ": found " + found +
+                                        ", expected what config.json declares, " + declared);
     };
     if (!config.quantization) {
         if (int8 != names.end()) refuse(*int8, "int8", "no quantization");
@@ -42,8 +42,8 @@ void check_quantization(const ModelConfig& config, const Checkpoint& checkpoint)
     if (!packed && int4 != names.end()) refuse(*int4, "int4", "int8");
     if (int8 == names.end() && int4 == names.end()) {
         const std::string found(name_of(config.quantization->dtype));
-        fail(ErrorCode::kModelFile,
-             "config.json: quantization: found " + found + ", but no matrix of the checkpoint is " + found);
+        fail(ErrorCode::kModelFile, checkpoint.find(names.front())->file + ": found no " + found +
+                                        " matrix, expected some: config.json's " + "quantization declares them");
     }
 }
 

@@ -211,8 +211,8 @@ def test_config_and_weights_must_agree(tmp_path: Path) -> None:
         with pytest.raises(error, match=message):
             lrengine.Engine.load(tmp_path / "int4", device="cpu")
 
-    refused(None, "declares no quantization")
-    refused({"dtype": "int8", "scheme": "per-row-symmetric"}, "is int4, but config.json declares int8")
+    refused(None, "config.json declares, no quantization")
+    refused({"dtype": "int8", "scheme": "per-row-symmetric"}, "found int4, expected what config.json declares, int8")
     refused(INT4_SCHEMES[32], "found shape .* expected")
     refused({**INT4_SCHEMES[64], "group_size": 16}, "group_size", UnsupportedModelError)
     refused({**INT4_SCHEMES[64], "group_size": 0}, "group_size")
