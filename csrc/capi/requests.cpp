@@ -12,10 +12,11 @@ namespace {
 
 bool has_text(const lrengine_piece& piece) { return piece.text != nullptr; }
 
-std::string_view text_of(const lrengine_piece& piece) {
-    return piece.text_bytes == LRENGINE_TERMINATED ? std::string_view(piece.text)
-                                                   : std::string_view(piece.text, piece.text_bytes);
+std::string_view text_of(const char* text, std::size_t bytes) {
+    return bytes == LRENGINE_TERMINATED ? std::string_view(text) : std::string_view(text, bytes);
 }
+
+std::string_view text_of(const lrengine_piece& piece) { return text_of(piece.text, piece.text_bytes); }
 
 Ids ids_of(const lrengine_piece& piece, const std::string& name) {
     if (piece.ids == nullptr && piece.id_count > 0) {
@@ -53,8 +54,9 @@ std::vector<std::string> stop_strings(const lrengine_generate_options& given) {
     for (std::size_t i = 0; i < given.stop_count; ++i) {
         const std::string name = "stop[" + std::to_string(i) + "]";
         require_pointer(given.stop[i], name.c_str());
-        if (given.stop[i][0] == '\0') fail(ErrorCode::kInvalidArgument, name + ": found empty text, expected some");
-        stop.emplace_back(given.stop[i]);
+        stop.emplace_back(
+            text_of(given.stop[i], given.stop_bytes == nullptr ? LRENGINE_TERMINATED : given.stop_bytes[i]));
+        if (stop.back().empty()) fail(ErrorCode::kInvalidArgument, name + ": found empty text, expected some");
     }
     return stop;
 }

@@ -42,7 +42,7 @@ lrengine::Status status_of(Body body) {
 
 TEST(options_have_the_same_defaults_as_in_c) {
     const lrengine_generate_options c = LRENGINE_GENERATE_OPTIONS_INIT;
-    std::vector<const char*> stop;
+    lrengine::detail::StopTexts stop;
     lrengine::detail::Hook hook(nullptr);
     const lrengine_generate_options cpp = lrengine::detail::raw(lrengine::GenerateOptions{}, stop, hook);
     CHECK(c.struct_size == cpp.struct_size && c.max_new_tokens == cpp.max_new_tokens &&
@@ -182,6 +182,72 @@ TEST(limits_end_requests_with_what_there_is) {
     limits = {};
     limits.deadline = std::chrono::microseconds(1);
     CHECK(engine.try_generate(inputs, most(6), limits).status() == lrengine::Status::kDeadline);
+}
+
+TEST(a_moved_cancellation_is_the_same_flag) {
+    static_assert(std::is_nothrow_move_constructible_v<lrengine::Cancellation> &&
+                  std::is_nothrow_move_assignable_v<lrengine::Cancellation> &&
+                  !std::is_copy_constructible_v<lrengine::Cancellation>);
+    const Model model(Model::Kind::kSwcm);
+    const lrengine::Engine engine(model.path(), on_cpu());
+    const std::vector<lrengine::Input> inputs = {ids(7, 1)};
+    lrengine::Cancellation first;
+    lrengine::Limits limits;
+    limits.cancellation = &first;
+    lrengine::GenerateOptions options = most(6);
+    std::vector<lrengine::Cancellation> kept;
+    options.on_token = [&](const lrengine::Token&) {
+        if (kept.empty()) kept.push_back(std::move(first));
+        kept.front().request();  // the call was given the flag, not the object
+        return true;
+    };
+    const auto cut = engine.try_generate(inputs, options, limits);
+    CHECK(cut.status() == lrengine::Status::kCancelled && (*cut)[0].tokens.size() == 1);
+    CHECK(!first && kept.front());
+    first.request();                                           // of nothing
+    CHECK(engine.try_generate(inputs, most(6), limits).ok());  // limits point at what was moved from
+    first = std::move(kept.front());
+    CHECK(first && engine.try_generate(inputs, most(6), limits).status() == lrengine::Status::kCancelled);
+    first = lrengine::Cancellation();
+    CHECK(engine.try_generate(inputs, most(6), limits).ok());
+    auto& same = first;
+    first = std::move(same);
+    CHECK(static_cast<bool>(first));
+}
+
+TEST(stop_strings_may_hold_zeros) {
+    Model model(Model::Kind::kSwcm);
+    model.add_tokenizer();
+    const lrengine::Engine engine(model.path(), on_cpu());
+    const auto text_with = [&](const std::vector<std::string>& stop) {
+        lrengine::GenerateOptions options = most(12);
+        options.stop = stop;
+        return engine.generate({ids(4, 2)}, options)[0].text;
+    };
+    const std::string text = text_with({});
+    REQUIRE(text.size() > 2);
+    const std::string seen = text.substr(1, 1);
+    CHECK(text_with({seen}) != text);
+    CHECK_EQUAL(text_with({seen + '\0'}), text);  // cut at its zero it would end the row
+}
+
+TEST(streams_without_exceptions_end_as_those_with_them) {
+    const Model model(Model::Kind::kSwcm);
+    const lrengine::Engine engine(model.path(), on_cpu());
+    const lrengine::Input input = ids(7, 1);
+    const auto all = [](const lrengine::Token&) { return true; };
+    const auto none = [](const lrengine::Token&) { return false; };
+    CHECK((*engine.try_stream(input, all, most(6))).tokens == model.greedy(ids(7, 1), 6).tokens);
+    const auto cut = engine.try_stream(input, none, most(6));
+    CHECK(cut.status() == lrengine::Status::kCallback && (*cut).tokens.size() == 1);
+    const auto bad = engine.try_stream(std::vector<std::int32_t>{99}, all, most(6));
+    CHECK(bad.status() == lrengine::Status::kInvalidArgument && !bad.has_value());
+}
+
+TEST(the_loaded_library_says_which_it_is) {
+    CHECK(lrengine::version() == "0.1.0" && lrengine::is_compatible());
+    const std::string directory("model\0more", 10);
+    CHECK(lrengine::Engine::try_open(directory).status() == lrengine::Status::kModelFile);
 }
 
 TEST(numbers_of_other_calls) {

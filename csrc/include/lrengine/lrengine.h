@@ -15,8 +15,9 @@
  *
  * Errors. Every function that can fail returns a status; lrengine_last_error() then says what was found and what was
  * expected. A failed call writes none of its outputs, and an engine stays usable after it unless the status is
- * LRENGINE_DEVICE, whose message says when the engine must be opened again. Nothing here aborts, exits, prints, or lets
- * a C++ exception through.
+ * LRENGINE_DEVICE, whose message says when the engine must be opened again. Every function that returns a status may
+ * return INVALID_ARGUMENT (a null pointer, an uninitialised struct), OUT_OF_MEMORY and INTERNAL; what else, and when,
+ * is said at each. Nothing here aborts, exits, prints, or lets a C++ exception through.
  *
  * Ownership. What a function hands out through a `**` argument belongs to the caller until the matching _free or
  * _close. Pointers inside a result live as long as the result; text and arrays given to a function are read before it
@@ -125,6 +126,7 @@ typedef struct lrengine_engine_info {
 } lrengine_engine_info;
 #define LRENGINE_ENGINE_INFO_INIT {sizeof(lrengine_engine_info), NULL, NULL, NULL, 0, 0, 0, 0, 0, 0, 0, 0, NULL, 0, 0}
 
+/* Writes what the engine is to *info, as far as its struct_size goes. */
 LRENGINE_API lrengine_status lrengine_get_info(const lrengine_engine* engine, lrengine_engine_info* info);
 /* Label `index` of a classifier, UTF-8; NULL if there is none. Lives as long as the engine. */
 LRENGINE_API const char* lrengine_label(const lrengine_engine* engine, size_t index);
@@ -138,6 +140,8 @@ typedef struct lrengine_memory {
 } lrengine_memory;
 #define LRENGINE_MEMORY_INIT {sizeof(lrengine_memory), 0, 0, 0}
 
+/* Writes what the engine holds now, in bytes of the host or, on a GPU, of the device. Cheap: for any thread, any time.
+ */
 LRENGINE_API lrengine_status lrengine_get_memory(const lrengine_engine* engine, lrengine_memory* memory);
 
 /* ---- Text ---- */
@@ -149,19 +153,20 @@ enum { LRENGINE_SOURCE = 0, LRENGINE_TARGET = 1 };
 
 /* Ids of UTF-8 text; malformed bytes count as U+FFFD. special_tokens: put the tokenizer's own around the text, as a
  * source has them. Writes at most `capacity` ids and always the number there are to *count; ids may be NULL when
- * capacity is 0. UNSUPPORTED: the directory has no tokenizer that this build reads. */
+ * capacity is 0. text_bytes: LRENGINE_TERMINATED (below): up to its 0. INVALID_ARGUMENT also for a text that the
+ * tokenizer cannot express; UNSUPPORTED: the directory has no tokenizer that this build reads. */
 LRENGINE_API lrengine_status lrengine_encode_text(const lrengine_engine* engine, lrengine_side side, const char* text,
                                                   size_t text_bytes, int32_t special_tokens, int32_t* ids,
                                                   size_t capacity, size_t* count);
-/* UTF-8 text of ids, special tokens left out. Writes at most `capacity` bytes, no 0 at the end, and always the number
- * there are to *bytes. */
+/* UTF-8 text of ids; special tokens, and ids that there are not, are left out. Writes at most `capacity` bytes, no 0 at
+ * the end, and always the number there are to *bytes; text may be NULL when capacity is 0. UNSUPPORTED as above. */
 LRENGINE_API lrengine_status lrengine_decode_ids(const lrengine_engine* engine, lrengine_side side, const int32_t* ids,
                                                  size_t count, char* text, size_t capacity, size_t* bytes);
 
 /* ---- Requests ---- */
 
 /* Tokens or text: one of both, neither (empty). `text` is UTF-8 of `text_bytes` bytes; LRENGINE_TERMINATED: up to its
- * 0. */
+ * 0. Without struct_size: this struct never gains members. */
 typedef struct lrengine_piece {
     const int32_t* ids;
     size_t id_count;
@@ -185,6 +190,7 @@ typedef struct lrengine_input {
 
 /* A flag that ends calls early, from any thread. (Sessions: lrengine_session_cancel().) */
 typedef struct lrengine_cancellation lrengine_cancellation;
+/* The caller's, until lrengine_cancellation_free(). Any number of calls may be given one. */
 LRENGINE_API lrengine_status lrengine_cancellation_create(lrengine_cancellation** cancellation);
 /* Every call that was given this flag ends before its next token, or, where it computes numbers of many rows, before
  * the next thousand tokens of them; so do later calls. Reading a source is one piece of work that nothing interrupts.
@@ -251,10 +257,12 @@ typedef struct lrengine_generate_options {
     uint64_t seed;                  /* the same seed gives the same answers */
     const int32_t* suppress_tokens; /* ids that are never generated */
     size_t suppress_token_count;
-    const char* const* stop; /* strings that end a row; its text is cut before them. Needs a tokenizer */
+    const char* const* stop; /* strings that end a row; its text is cut before them. UTF-8, none of them empty, each
+                                up to its 0 unless stop_bytes says otherwise. Needs a tokenizer */
     size_t stop_count;
     lrengine_token_hook on_token; /* may be NULL; not with beams, whose tokens are not final before the end */
     void* on_token_user;
+    const size_t* stop_bytes; /* bytes of each of `stop`, LRENGINE_TERMINATED: up to its 0; NULL: all of them are */
 } lrengine_generate_options;
 #define LRENGINE_GENERATE_OPTIONS_INIT  \
     {sizeof(lrengine_generate_options), \
@@ -276,6 +284,7 @@ typedef struct lrengine_generate_options {
      0,                                 \
      NULL,                              \
      0,                                 \
+     NULL,                              \
      NULL,                              \
      NULL}
 
@@ -300,13 +309,18 @@ typedef struct lrengine_generation {
 /* Generates an answer for each of `count` inputs; what an input gets does not depend on the others. options, limits:
  * NULL for the defaults. When a cancellation, a deadline or a callback ends it early, the status says so (CANCELLED,
  * DEADLINE, CALLBACK) and *generations still holds what there is, with LRENGINE_FINISH_CANCELLED for what was not
- * finished: the one case in which a status other than OK comes with an output. */
+ * finished: the one case in which a status other than OK comes with an output. INVALID_ARGUMENT: an option, id or
+ * length that makes no sense, or a model that does not generate; UNSUPPORTED: text without a tokenizer, or a row longer
+ * than the LLM's sliding window; MODEL_FILE: weights whose numbers overflow; DEVICE. */
 LRENGINE_API lrengine_status lrengine_generate(const lrengine_engine* engine, const lrengine_input* inputs,
                                                size_t count, const lrengine_generate_options* options,
                                                const lrengine_limits* limits, lrengine_generations** generations);
+/* How many inputs the request had; 0 for NULL. */
 LRENGINE_API size_t lrengine_generations_inputs(const lrengine_generations* generations);
 /* Answers to an input; 0 for an input that there is not. */
 LRENGINE_API size_t lrengine_generations_sequences(const lrengine_generations* generations, size_t input);
+/* Answer `sequence` to input `input`, both counted from 0; its pointers live as long as `generations`. INVALID_ARGUMENT
+ * when there is none of that number. */
 LRENGINE_API lrengine_status lrengine_generations_get(const lrengine_generations* generations, size_t input,
                                                       size_t sequence, lrengine_generation* generation);
 LRENGINE_API void lrengine_generations_free(lrengine_generations* generations);
@@ -315,7 +329,8 @@ LRENGINE_API void lrengine_generations_free(lrengine_generations* generations);
  * lrengine_session_step(). */
 typedef struct lrengine_session lrengine_session;
 
-/* Checks the request; computes nothing. */
+/* Checks the request, with the statuses of lrengine_generate(); computes nothing. What `inputs` and `options` point at
+ * is copied, but for on_token_user, which must live as long as the session. */
 LRENGINE_API lrengine_status lrengine_session_start(const lrengine_engine* engine, const lrengine_input* inputs,
                                                     size_t count, const lrengine_generate_options* options,
                                                     lrengine_session** session);
@@ -326,9 +341,10 @@ LRENGINE_API lrengine_status lrengine_session_start(const lrengine_engine* engin
 LRENGINE_API lrengine_status lrengine_session_step(lrengine_session* session, int32_t* done);
 /* From any thread: the session is done before its next step. */
 LRENGINE_API void lrengine_session_cancel(lrengine_session* session);
-/* What there is of the answers. */
+/* What there is of the answers, at any time: a copy, which the caller frees. */
 LRENGINE_API lrengine_status lrengine_session_results(const lrengine_session* session,
                                                       lrengine_generations** generations);
+/* Not while another thread is in a function that was given it. */
 LRENGINE_API void lrengine_session_free(lrengine_session* session);
 
 /* ---- Classify, score, encode: numbers ---- */
@@ -345,13 +361,17 @@ typedef struct lrengine_array {
 } lrengine_array;
 #define LRENGINE_ARRAY_INIT {sizeof(lrengine_array), NULL, 0, 0, {0, 0, 0}}
 
+/* How many arrays there are: one an input; 0 for NULL. */
 LRENGINE_API size_t lrengine_arrays_count(const lrengine_arrays* arrays);
+/* Array `index`, counted from 0; its data lives as long as `arrays`. INVALID_ARGUMENT when there is none of that
+ * number. */
 LRENGINE_API lrengine_status lrengine_arrays_get(const lrengine_arrays* arrays, size_t index, lrengine_array* array);
 LRENGINE_API void lrengine_arrays_free(lrengine_arrays* arrays);
 
 /* Probabilities of labels [labels] an input, which sum to 1. A classifier: in the order of lrengine_label(), labels
- * must be NULL. A model that generates: `labels` are texts or ids, and a label's probability is the softmax of its
- * log-likelihood as a target. */
+ * must be NULL. A model that generates: `labels` are texts or ids, none twice, and a label's probability is the softmax
+ * of its log-likelihood as a target. This call and the two below: limits NULL for none; CANCELLED and DEADLINE come
+ * without an output; INVALID_ARGUMENT, UNSUPPORTED, MODEL_FILE and DEVICE as for lrengine_generate(). */
 LRENGINE_API lrengine_status lrengine_classify(const lrengine_engine* engine, const lrengine_input* inputs,
                                                size_t count, const lrengine_piece* labels, size_t label_count,
                                                const lrengine_limits* limits, lrengine_arrays** probabilities);

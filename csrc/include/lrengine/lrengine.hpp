@@ -5,8 +5,9 @@
 //     for (const auto& answer : engine.generate({"text", "another"}, {.num_beams = 4})) use(answer.text);
 //
 // Two forms of every call. With exceptions: failures are lrengine::Error, and an exception of your callback stops that
-// request and reaches you. Without: try_...() gives a Result, and is all there is under -fno-exceptions. Objects own
-// what they hold; engines and sessions can be moved. Threads, ownership and units: lrengine.h.
+// request and reaches you. Without: try_...() gives a Result, and is all there is under -fno-exceptions; where there
+// are exceptions, it lets those of your callbacks and std::bad_alloc of its own copies through. Objects own what they
+// hold; engines, sessions and cancellations can be moved. Threads, ownership, units and statuses: lrengine.h.
 #pragma once
 
 #include <cassert>
@@ -54,6 +55,11 @@ enum class Status : std::int32_t {
     kCallback = LRENGINE_CALLBACK,
     kInternal = LRENGINE_INTERNAL
 };
+
+// Of the library that is loaded: "MAJOR.MINOR.PATCH".
+inline std::string_view version() noexcept { return lrengine_version(); }
+// Whether that library has the interface which this header was written for. A shared library whose soname fits does.
+inline bool is_compatible() noexcept { return lrengine_abi_version() == LRENGINE_ABI_VERSION; }
 
 #if LRENGINE_EXCEPTIONS
 class Error : public std::runtime_error {
@@ -192,10 +198,19 @@ class Cancellation {
 public:
     Cancellation() { lrengine_cancellation_create(&flag_); }
     ~Cancellation() { lrengine_cancellation_free(flag_); }
-    Cancellation(const Cancellation&) = delete;
-    Cancellation& operator=(const Cancellation&) = delete;
+    // Moving keeps the flag that calls were given: a request made after it still ends them. What is assigned over must
+    // not be in use by a call. Limits point at the object, not at its flag.
+    Cancellation(Cancellation&& other) noexcept : flag_(std::exchange(other.flag_, nullptr)) {}
+    Cancellation& operator=(Cancellation&& other) noexcept {
+        if (this != &other) {
+            lrengine_cancellation_free(flag_);
+            flag_ = std::exchange(other.flag_, nullptr);
+        }
+        return *this;
+    }
 
-    // Whether there was memory for the flag; without it nothing is ever cancelled.
+    // Whether there is a flag: not after being moved from, or where there was no memory for one. Without it nothing is
+    // ever cancelled.
     explicit operator bool() const { return flag_ != nullptr; }
     void request() { lrengine_cancellation_request(flag_); }
     const lrengine_cancellation* raw() const { return flag_; }
@@ -355,8 +370,14 @@ inline lrengine_limits raw(const Limits& limits) {
     return result;
 }
 
+// The stop strings of options, as C takes them: they may hold zeros.
+struct StopTexts {
+    std::vector<const char*> texts;
+    std::vector<std::size_t> bytes;
+};
+
 // The C form of options, which points into them and into `stop` and `hook`.
-inline lrengine_generate_options raw(const GenerateOptions& options, std::vector<const char*>& stop, Hook& hook) {
+inline lrengine_generate_options raw(const GenerateOptions& options, StopTexts& stop, Hook& hook) {
     lrengine_generate_options result = LRENGINE_GENERATE_OPTIONS_INIT;
     result.max_new_tokens = options.max_new_tokens;
     result.min_new_tokens = options.min_new_tokens;
@@ -374,9 +395,13 @@ inline lrengine_generate_options raw(const GenerateOptions& options, std::vector
     result.seed = options.seed.value_or(0);
     result.suppress_tokens = options.suppress_tokens.data();
     result.suppress_token_count = options.suppress_tokens.size();
-    for (const std::string& text : options.stop) stop.push_back(text.c_str());
-    result.stop = stop.data();
-    result.stop_count = stop.size();
+    for (const std::string& text : options.stop) {
+        stop.texts.push_back(text.data());
+        stop.bytes.push_back(text.size());
+    }
+    result.stop = stop.texts.data();
+    result.stop_bytes = stop.bytes.data();
+    result.stop_count = stop.texts.size();
     if (hook) {
         result.on_token = &Hook::run;
         result.on_token_user = &hook;
@@ -467,6 +492,9 @@ public:
             raw.log = &Log::run;
             raw.log_user = &log;
         }
+        if (directory.find('\0') != std::string::npos) {
+            return {Status::kModelFile, "directory: found a name with a zero in it, expected a model directory"};
+        }
         lrengine_engine* opened = nullptr;
         const lrengine_status status = lrengine_open(directory.c_str(), &raw, &opened);
         Engine engine;
@@ -511,7 +539,7 @@ public:
     // All answers of every input.
     Result<Generations> try_generate_all(Span<const Input> inputs, const GenerateOptions& options = {},
                                          const Limits& limits = {}) const {
-        std::vector<const char*> stop;
+        detail::StopTexts stop;
         detail::Hook hook(options.on_token);
         const lrengine_generate_options typed = detail::raw(options, stop, hook);
         const lrengine_limits ends = detail::raw(limits);
@@ -534,8 +562,18 @@ public:
         return {std::move(best), all.status(), all.message()};
     }
 
+    // One input's answer, every token told to `on_token` as it comes; false from it ends the request early, which is
+    // kCallback with what there was until then.
+    Result<Generation> try_stream(const Input& input, std::function<bool(const Token&)> on_token,
+                                  GenerateOptions options = {}, const Limits& limits = {}) const {
+        options.on_token = std::move(on_token);
+        Result<std::vector<Generation>> found = try_generate({&input, 1}, options, limits);
+        if (!found.has_value()) return {found.status(), found.message()};
+        return {std::move((*found).front()), found.status(), found.message()};
+    }
+
     Result<Session> try_start(Span<const Input> inputs, const GenerateOptions& options = {}) const {
-        std::vector<const char*> stop;
+        detail::StopTexts stop;
         Session session;
         session.hook_ = std::make_unique<detail::Hook>(options.on_token);
         const lrengine_generate_options typed = detail::raw(options, stop, *session.hook_);
@@ -657,14 +695,12 @@ public:
     Session start(const std::vector<Input>& inputs, const GenerateOptions& options = {}) const {
         return try_start(inputs, options).take();
     }
-    // One input's answer, every token told to `on_token` as it comes; false from it ends the request early, and what
-    // there was until then is returned.
+    // As try_stream(); an end that the callback asked for is none of the failures.
     Generation stream(const Input& input, std::function<bool(const Token&)> on_token, GenerateOptions options = {},
                       const Limits& limits = {}) const {
-        options.on_token = std::move(on_token);
-        Result<std::vector<Generation>> found = try_generate({&input, 1}, options, limits);
-        if (found.status() == Status::kCallback) return std::move((*found).front());
-        return std::move(std::move(found).take().front());
+        Result<Generation> found = try_stream(input, std::move(on_token), std::move(options), limits);
+        if (found.status() == Status::kCallback) return std::move(*found);
+        return std::move(found).take();
     }
     std::vector<Classification> classify(const std::vector<Input>& inputs, const std::vector<std::string>& labels = {},
                                          const Limits& limits = {}) const {
