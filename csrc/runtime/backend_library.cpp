@@ -1,9 +1,12 @@
 #include "runtime/backend_library.h"
 
 #include <dlfcn.h>
+#include <link.h>
 
+#include <cstdint>
 #include <cstdlib>
 #include <filesystem>
+#include <system_error>
 
 #include "core/error.h"
 
@@ -13,10 +16,29 @@ namespace {
 
 constexpr const char* kLibrary = "liblrengine_cuda.so";
 
+// Whether `address` is in the program itself. dladdr() names that by the text it was called by, which may be anything.
+bool is_in_program(const void* address) {
+    const auto contains = [](dl_phdr_info* object, std::size_t, void* wanted) {
+        const auto place = reinterpret_cast<std::uintptr_t>(wanted);
+        for (int i = 0; i < object->dlpi_phnum; ++i) {
+            const auto& segment = object->dlpi_phdr[i];
+            const std::uintptr_t begin = object->dlpi_addr + segment.p_vaddr;
+            if (segment.p_type == PT_LOAD && place >= begin && place - begin < segment.p_memsz) return 2;
+        }
+        return 1;  // the program is the first of all objects: no other one matters
+    };
+    return dl_iterate_phdr(contains, const_cast<void*>(address)) == 2;
+}
+
 std::string library_path() {
     if (const char* chosen = std::getenv("LRENGINE_CUDA_LIBRARY"); chosen != nullptr && *chosen != '\0') return chosen;
-    Dl_info info{};
     static const char here = 0;
+    std::error_code error;
+    if (is_in_program(&here)) {
+        const auto beside = std::filesystem::read_symlink("/proc/self/exe", error).parent_path() / kLibrary;
+        return !error && std::filesystem::exists(beside, error) ? beside.string() : kLibrary;
+    }
+    Dl_info info{};
     if (dladdr(&here, &info) == 0 || info.dli_fname == nullptr) return kLibrary;
     return (std::filesystem::path(info.dli_fname).parent_path() / kLibrary).string();
 }
@@ -39,15 +61,17 @@ Function find(void* library, const std::string& path, const char* name) {
 // Never closed: backends and the exceptions they throw may outlive any one engine.
 void* load(const std::string& path) {
     // Without a slash the dynamic loader would look in its own directories instead.
-    if (path.find('/') != std::string::npos && !std::filesystem::exists(path)) {
+    std::error_code error;
+    if (path.find('/') != std::string::npos && !std::filesystem::exists(path, error)) {
         fail(ErrorCode::kDevice, "this build has no CUDA backend (" + path +
                                      " does not exist); build lrengine where nvcc is, let LRENGINE_CUDA_LIBRARY name " +
                                      "the file, or use device \"cpu\"");
     }
     void* library = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
     if (library == nullptr) {
-        fail(ErrorCode::kDevice,
-             "the CUDA backend cannot be loaded: " + last_error() + "; build lrengine anew, or use device \"cpu\"");
+        fail(ErrorCode::kDevice, "the CUDA backend cannot be loaded: " + last_error() +
+                                     "; build lrengine anew, let LRENGINE_CUDA_LIBRARY name the file, or use device " +
+                                     "\"cpu\"");
     }
     return library;
 }

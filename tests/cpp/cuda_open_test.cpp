@@ -1,6 +1,9 @@
 // What opening a GPU says where there is none that works.
 #include <dlfcn.h>
 
+#include <cstdlib>
+#include <filesystem>
+
 #include "cuda/matmul_library.h"
 #include "cuda_engine.h"
 #include "environment.h"
@@ -45,6 +48,36 @@ TEST(names_of_devices_are_checked) {
     for (const char* name : {"cuda:", "cuda:-1", "cuda:1x", "cuda: 1", "cuda:99999999999"}) {
         CHECK_ERROR(open_cuda(name), ErrorCode::kInvalidArgument, name);
     }
+}
+
+// What the next test runs in a program of its own: opening says LRENGINE_TEST_EXPECTED, or succeeds where that is "".
+TEST(child_opens_without_being_told_a_library) {
+    const char* expected = std::getenv("LRENGINE_TEST_EXPECTED");
+    if (expected == nullptr) return;
+    if (*expected == '\0') {
+        CHECK_EQUAL(open_cuda("cuda")->device(), "cuda:0");
+    } else {
+        CHECK_ERROR(open_cuda("cuda"), ErrorCode::kDevice, expected);
+    }
+}
+
+// These tests are linked statically, as a program may be. It finds the backend beside its file, however it is called.
+TEST(a_static_program_looks_beside_its_own_file) {
+    const model_files::TemporaryDirectory folder;
+    const char* library = std::getenv("LRENGINE_CUDA_LIBRARY");
+    REQUIRE(library != nullptr);
+    std::filesystem::copy_file("/proc/self/exe", folder.path() / "program");
+    const auto run = [&](const std::string& program, const std::string& expected) {
+        const std::string child = "cd / && unset LRENGINE_CUDA_LIBRARY && PATH='" + folder.path().string() +
+                                  "':$PATH LRENGINE_TEST_EXPECTED='" + expected + "' " + program +
+                                  " child_opens_without > /dev/null";
+        CHECK_EQUAL(std::system(child.c_str()), 0);
+    };
+    run("program", "liblrengine_cuda.so: cannot open");  // what the dynamic loader says
+    std::filesystem::create_symlink(library, folder.path() / "liblrengine_cuda.so");
+    run("program", "");
+    run((folder.path() / "program").string(), "");
+    run("bash -c 'exec -a other/name program child_opens_without' #", "");
 }
 
 // matmul_library.cpp as a real build has it, which an emulated one replaces.
