@@ -248,6 +248,16 @@ def test_labels(engine: Engine, classifier: Engine) -> None:
         classifier.classify(GOOD, ["pink"])
 
 
+def test_a_refused_input_or_label_has_its_own_number(engine: Engine) -> None:
+    """Not that of the pair of both, which is what is scored."""
+    with pytest.raises(InvalidRequestError, match="source 1: token 0 has id 331"):
+        engine.classify([[7], [331]], ["fox", "dog"])
+    with pytest.raises(InvalidRequestError, match="source 2 has 331 tokens"):
+        engine.classify([[7], [7], [7] * 331], ["fox", "dog"])
+    with pytest.raises(InvalidRequestError, match=r"labels\[1\]: source 0 needs .* positions"):
+        engine.classify([[7], [7]], ["fox", "dog " * 400])
+
+
 def test_targets_and_prompts_of_another_number(engine: Engine, fusion: Engine) -> None:
     with pytest.raises(InvalidRequestError, match="targets: found 2, expected one for each of 1 inputs"):
         engine.score(GOOD, [[7], [8]])
