@@ -26,6 +26,7 @@ from lrengine.request import (
     encoder_of,
     label_list,
     lengths,
+    name_of,
     one_each,
     rows,
     stop_strings,
@@ -71,13 +72,12 @@ class Engine:
         Raises ModelFileError, UnsupportedModelError, DeviceError or OutOfMemoryError."""
         if threads is not None and (isinstance(threads, bool) or not isinstance(threads, int) or threads < 1):
             raise InvalidRequestError(f"threads: found {describe(threads)}, expected None or a positive integer")
-        if "\0" in os.fspath(path):
-            raise ModelFileError(f"{os.fspath(path)!r}: found a zero in the name, expected a model directory")
-        directory = Path(path)
-        kept = None if dtype == "auto" else str(dtype)
+        device = name_of(str(device), "device", '"auto", "cpu", "cuda" or "cuda:INDEX"')
+        kept = None if str(dtype) == "auto" else name_of(str(dtype), "dtype", '"auto" or the name of a type')
+        directory, encoded = _directory(path)
         if device != "cpu":
             preload_cublaslt()
-        native = _engine.load(str(directory), str(device), kept, min(threads or 0, 2**31 - 1), logger.info)
+        native = _engine.load(encoded, device, kept, min(threads or 0, 2**31 - 1), logger.info)
         source = TextCodec.load(directory)
         fused = native.model_type == "layer_fusion"
         config = json.loads((directory / "config.json").read_text(encoding="utf-8"))
@@ -233,13 +233,14 @@ class Engine:
     def encode(self, inputs: Inputs, output: str = "fused") -> list[NDArray[np.float32]]:
         """The encoder's states an input: "last" or "fused" (mixed over layers) [S, D], "all" [L, S, D], or the mixer's
         "weights" [S, L]. SWCM models have no mixer: "fused" is "last"."""
-        if not isinstance(output, str):
-            raise InvalidRequestError(f"output: found {describe(output)}, expected a name")
+        output = name_of(output, "output", '"last", "fused", "all" or "weights"')
         sources = rows(inputs, "inputs", self._source_ids)
         return self._in_pieces(lambda piece: self._native.encode(sources[piece], output), sources)
 
     def pieces(self, text: str) -> list[str]:
         """The tokenizer's names of the tokens that `text` becomes, in the order of encode()'s rows."""
+        if not isinstance(text, str):
+            raise InvalidRequestError(f"text: found {describe(text)}, expected text")
         ids = self._source_ids(text)
         assert self._source is not None  # or _source_ids has raised
         return self._source.pieces(ids)
@@ -274,6 +275,18 @@ class Engine:
         if all(len(row) <= longest and not ((row < 0) | (row >= vocabulary)).any() for row in sources):
             return in_pieces(call, lengths(sources, *others))
         return call(slice(None))
+
+
+def _directory(path: str | os.PathLike[str]) -> tuple[Path, bytes]:
+    """`path`, and as the file system has it. ModelFileError for what no file can be called."""
+    name = os.fsdecode(path)
+    try:
+        encoded = os.fsencode(name)
+    except UnicodeEncodeError:
+        encoded = b"\0"
+    if b"\0" in encoded:
+        raise ModelFileError(f"{name!r}: found a name that no file has, expected a model directory")
+    return Path(name), encoded
 
 
 def _prompt_template(config: dict[str, Any], directory: Path) -> str:

@@ -39,8 +39,15 @@ def id_row(row: Any, name: str) -> Ids:
     return array.astype(np.int32)
 
 
+def name_of(value: object, option: str, expected: str) -> str:
+    """`value`, the name of something. InvalidRequestError for what none can be."""
+    if not isinstance(value, str) or not value.isascii() or "\0" in value:
+        raise InvalidRequestError(f"{option}: found {describe(value)}, expected {expected}")
+    return value
+
+
 def is_row(value: object) -> bool:
-    return isinstance(value, (list, tuple, np.ndarray))
+    return isinstance(value, (list, tuple)) or (isinstance(value, np.ndarray) and value.ndim > 0)
 
 
 def rows(inputs: Any, name: str, encode: Callable[[str], list[int]]) -> list[Ids]:

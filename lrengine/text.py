@@ -143,4 +143,7 @@ class TargetText:
             return False
         if self._lone_byte is not None and not self.whole([*tokens, self._lone_byte]).startswith(text):
             return False
-        return not any(text.endswith(stop[:length]) for stop in self._stop for length in range(1, len(stop)))
+        # No longer than the text: a stop string may be of megabytes.
+        return not any(
+            text.endswith(stop[:length]) for stop in self._stop for length in range(1, min(len(stop), len(text) + 1))
+        )

@@ -15,15 +15,21 @@ namespace lrengine::bindings {
 namespace {
 
 [[noreturn]] void wrong_type(const char* option, const py::handle& value, const char* expected) {
-    fail(ErrorCode::kInvalidArgument,
-         std::string(option) + ": found " + std::string(py::str(py::repr(value))) + ", expected " + expected);
+    constexpr std::size_t kShown = 200;
+    std::string found = py::str(py::repr(value));
+    if (found.size() > kShown) found = found.substr(0, kShown) + "...";
+    fail(ErrorCode::kInvalidArgument, std::string(option) + ": found " + found + ", expected " + expected);
 }
 
 // Integers only: True is one to Python, and 2.0 would be to a lenient reader. numpy's integers have __index__.
 py::int_ as_integer(const char* option, const py::handle& value, const char* expected) {
     if (PyBool_Check(value.ptr()) || !PyIndex_Check(value.ptr())) wrong_type(option, value, expected);
     PyObject* integer = PyNumber_Index(value.ptr());
-    if (integer == nullptr) throw py::error_already_set();
+    if (integer == nullptr) {
+        if (PyErr_ExceptionMatches(PyExc_TypeError) == 0) throw py::error_already_set();
+        PyErr_Clear();  // an array of several numbers, which says that it has __index__
+        wrong_type(option, value, expected);
+    }
     return py::reinterpret_steal<py::int_>(integer);
 }
 
@@ -63,7 +69,7 @@ void read(const char* option, const py::handle& value, bool& member) {
 void read(const char* option, const py::handle& value, EarlyStopping& member) {
     constexpr const char* kExpected = "True, False or \"never\"";
     if (py::isinstance<py::str>(value)) {
-        if (value.cast<std::string>() != "never") wrong_type(option, value, kExpected);
+        if (PyUnicode_CompareWithASCIIString(value.ptr(), "never") != 0) wrong_type(option, value, kExpected);
         member = EarlyStopping::kNever;
         return;
     }

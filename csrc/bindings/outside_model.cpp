@@ -106,6 +106,9 @@ public:
         return std::make_unique<OutsideState>((*begin_)(rows_per_source, max_new_tokens), vocab_);
     }
 
+    void check(std::span<const GenerationSource>, std::span<const std::span<const std::int32_t>>) const override {
+        fail(ErrorCode::kInternal, "a model that runs elsewhere checks there");
+    }
     std::vector<std::vector<float>> score(std::span<const GenerationSource>,
                                           std::span<const std::span<const std::int32_t>>) const override {
         fail(ErrorCode::kInternal, "a model that runs elsewhere scores there");

@@ -62,7 +62,7 @@ bool TargetText::certain(std::span<const std::int32_t> tokens) const {
     }
     for (const std::string& stop : stop_) {
         // Beginnings that cut a character match nothing: the text is whole characters.
-        for (std::size_t length = 1; length < stop.size(); ++length) {
+        for (std::size_t length = 1; length < stop.size() && length <= text.size(); ++length) {
             if (text.ends_with(std::string_view(stop).substr(0, length))) return false;
         }
     }

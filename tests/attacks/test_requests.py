@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import math
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -122,6 +123,13 @@ def test_odd_text_gets_an_answer(engine: Engine, text: str) -> None:
     (answer,) = engine.generate(text, max_new_tokens=2, prefix=text[:3], stop=text + "!")
     assert answer.finish_reason in ("stop", "length")
     assert math.isfinite(engine.score("fox", text)[0].logprob)
+
+
+def test_a_stop_string_of_megabytes_costs_no_time(engine: Engine) -> None:
+    """It was compared in all of its beginnings, each a copy, at every token: minutes."""
+    started = time.monotonic()
+    assert len(list(engine.stream(GOOD, stop=["a" * 10**6, "e" * 10**6], max_new_tokens=8))) == 8
+    assert time.monotonic() - started < 20
 
 
 def test_one_long_row_among_short_ones(engine: Engine) -> None:
@@ -295,3 +303,47 @@ def test_ways_to_load_that_do_not_exist(tmp_path: Path, options: dict[str, Any],
     tiny_swcm().save_pretrained(tmp_path)
     with pytest.raises(error):
         Engine.load(tmp_path, **options)
+
+
+class Unreadable:
+    """An argument whose every method raises."""
+
+    def __len__(self) -> int:
+        raise RuntimeError("mine")
+
+    __iter__ = __repr__ = __len__  # type: ignore[assignment]
+
+
+ODD: list[Any] = ["\ud800", np.array([5, 6]), np.array(5), np.array([], object), b"x", {}, lambda: 0, 10**400, [[]] * 2]
+
+
+@pytest.mark.parametrize("value", ODD, ids=range(len(ODD)))
+def test_arguments_of_odd_types(engine: Engine, value: Any) -> None:
+    """Whatever is handed over where a number or a name belongs: the same error, and never one from within."""
+    for option in ("max_new_tokens", "top_k", "seed", "num_beams", "early_stopping", "temperature", "do_sample"):
+        if isinstance(value, np.ndarray) and value.ndim == 0 and option not in ("early_stopping", "do_sample"):
+            continue  # a number
+        with pytest.raises(InvalidRequestError, match=f"{option}: found .*expected"):
+            engine.generate(GOOD, **{"num_beams": 1, option: value})
+    with pytest.raises(InvalidRequestError, match="output: found .*expected"):
+        engine.encode(GOOD, value)
+
+
+def test_an_arguments_own_exception_reaches_the_caller(engine: Engine) -> None:
+    with pytest.raises(RuntimeError, match="mine"):
+        engine.generate(GOOD, max_new_tokens=Unreadable())  # type: ignore[arg-type]
+    with pytest.raises(RuntimeError, match="mine"):
+        engine.generate(Unreadable())  # type: ignore[arg-type]
+
+
+def test_an_array_of_no_dimension_is_no_list(engine: Engine) -> None:
+    for call in (engine.generate, engine.encode, lambda inputs: engine.classify(inputs, ["a", "b"])):
+        with pytest.raises(InvalidRequestError, match="inputs: found .*expected"):
+            call(np.array(5))
+    with pytest.raises(InvalidRequestError, match="text: found .*expected text"):
+        engine.pieces(["a"])  # type: ignore[arg-type]
+
+
+def test_a_long_value_is_shown_in_part(engine: Engine) -> None:
+    with pytest.raises(InvalidRequestError, match=r"max_new_tokens: found .{150,250}\.\.\., expected an integer"):
+        engine.generate(GOOD, max_new_tokens=list(range(10**5)))  # type: ignore[arg-type]
