@@ -74,6 +74,12 @@ class OnnxModel:
                 answers[index] = row
         return answers
 
+    def check_labels(self, sources: Sequence[Ids], prompts: Sequence[Ids], labels: Sequence[Ids]) -> None:
+        self._refuse_unless_it_generates()
+        self._check(sources, prompts, [])
+        for index, label in enumerate(labels):
+            _check_ids(label, self.target_vocab_size, f"labels[{index}]")
+
     def classify(self, sources: Sequence[Ids]) -> list[Floats]:
         self._check_sources(sources)
         rows: list[Floats] = []
@@ -163,8 +169,9 @@ class OnnxModel:
 
     def _check(self, sources: Sequence[Ids], prompts: Sequence[Ids], forced: Sequence[Ids]) -> None:
         self._check_sources(sources)
-        for index, (prompt, tokens) in enumerate(zip(prompts, forced, strict=True)):
+        for index, prompt in enumerate(prompts):
             _check_ids(prompt, self.target_vocab_size, f"prompt of source {index}")
+        for index, tokens in enumerate(forced):
             _check_ids(tokens, self.target_vocab_size, f"forced tokens of source {index}")
 
     def _check_profile(self, sources: int, rows_per_source: int) -> None:
