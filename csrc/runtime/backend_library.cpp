@@ -30,17 +30,23 @@ bool is_in_program(const void* address) {
     return dl_iterate_phdr(contains, const_cast<void*>(address)) == 2;
 }
 
-std::string library_path() {
-    if (const char* chosen = std::getenv("LRENGINE_CUDA_LIBRARY"); chosen != nullptr && *chosen != '\0') return chosen;
+// Beside the library that this code is in, or the program.
+std::filesystem::path beside_this_code() {
     static const char here = 0;
     std::error_code error;
-    if (is_in_program(&here)) {
-        const auto beside = std::filesystem::read_symlink("/proc/self/exe", error).parent_path() / kLibrary;
-        return !error && std::filesystem::exists(beside, error) ? beside.string() : kLibrary;
-    }
+    if (is_in_program(&here)) return std::filesystem::read_symlink("/proc/self/exe", error).parent_path() / kLibrary;
     Dl_info info{};
     if (dladdr(&here, &info) == 0 || info.dli_fname == nullptr) return kLibrary;
-    return (std::filesystem::path(info.dli_fname).parent_path() / kLibrary).string();
+    return std::filesystem::path(info.dli_fname).parent_path() / kLibrary;
+}
+
+std::string library_path() {
+    if (const char* chosen = std::getenv("LRENGINE_CUDA_LIBRARY"); chosen != nullptr && *chosen != '\0') return chosen;
+    const std::filesystem::path beside = beside_this_code();
+    std::error_code error;
+    // Programs are often installed elsewhere than libraries: then the loader may know where. It loads the file once.
+    const bool elsewhere = is_in_program(&kLibrary) && !std::filesystem::exists(beside, error);
+    return elsewhere && dlopen(kLibrary, RTLD_NOW | RTLD_LOCAL) != nullptr ? kLibrary : beside.string();
 }
 
 std::string last_error() {

@@ -91,10 +91,7 @@ TEST(a_library_that_fits_opens_what_was_asked_for) {
 // Without LRENGINE_CUDA_LIBRARY: beside the library, or here the program, that the code is in.
 TEST(the_backend_is_looked_for_beside_the_code) {
     const Setting none("LRENGINE_CUDA_LIBRARY", "");
-    Dl_info here{};
-    static const char mark = 0;
-    REQUIRE(dladdr(&mark, &here) != 0);
-    const std::filesystem::path beside = std::filesystem::path(here.dli_fname).parent_path() / "liblrengine_cuda.so";
+    const auto beside = std::filesystem::read_symlink("/proc/self/exe").parent_path() / "liblrengine_cuda.so";
     if (std::filesystem::exists(beside)) return;  // a build with nvcc: then it is that file which opens
     CHECK_ERROR(open_cuda("cuda"), ErrorCode::kDevice, beside.string());
 }
