@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -10,6 +11,7 @@ from transformers import PreTrainedModel
 
 from lrengine.models.config_io import require_floats
 from lrengine.models.encoders import all_layer_states, build_encoder, freeze
+from lrengine.models.kept_states import KeptStates
 from lrengine.models.mapper import LatentMapper
 from lrengine.models.mixer import LayerMixer, build_mixer
 
@@ -20,6 +22,7 @@ class FusedEncoderModel(PreTrainedModel):
     main_input_name = "input_ids"
     supports_gradient_checkpointing = True
     _supports_sdpa = True
+    kept_states: KeptStates | None = None  # set where a frozen encoder is to run once for each text (right-padded ids)
 
     def _build_encoder_and_mixer(self, config: Any) -> None:
         require_floats(config)
@@ -46,6 +49,8 @@ class FusedEncoderModel(PreTrainedModel):
     def layer_states(self, input_ids: Tensor, attention_mask: Tensor | None) -> tuple[list[Tensor], Tensor]:
         """ids, mask [B, S] -> the L layers' states, each [B, S, D]; and the mask."""
         mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
+        if self.kept_states is not None:
+            return self.kept_states(input_ids, mask, partial(all_layer_states, self.encoder)), mask
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.config.freeze_encoder):
             return all_layer_states(self.encoder, input_ids, mask), mask
 

@@ -77,7 +77,7 @@ def build_fusion(section: ModelSection, tokenizer: Any, llm_tokenizer: Any) -> P
         model = _checked("model.options", lambda: LayerFusionForCausalLM.from_pretrained_parts(encoder, llm, **options))
     model.config.freeze_llm = section.freeze_llm
     model.llm.requires_grad_(not section.freeze_llm)
-    _freeze_encoder(model, bool(section.freeze_encoder))
+    _freeze_encoder(model, section)
     return Parts(model, tokenizer, llm_tokenizer)
 
 
@@ -97,7 +97,7 @@ def build_classifier(section: ModelSection, tokenizer: Any, labels: Sequence[str
             "model.options",
             lambda: LayerFusionForSequenceClassification.from_encoder(encoder, labels, **options),
         )
-    _freeze_encoder(model, bool(section.freeze_encoder))
+    _freeze_encoder(model, section)
     return Parts(model, tokenizer)
 
 
@@ -145,8 +145,12 @@ def _hf_config(fields: Any, tokenizer: Any, where: str) -> Any:
     return AutoConfig.for_model(model_type, **given)
 
 
-def _freeze_encoder(model: Any, frozen: bool) -> None:
+def _freeze_encoder(model: Any, section: ModelSection) -> None:
     """As the models do it themselves: by the config, which train() follows."""
+    from lrengine.models.kept_states import KeptStates
+
+    frozen = bool(section.freeze_encoder)
+    model.kept_states = KeptStates() if section.keep_encoder_states else None
     model.config.freeze_encoder = frozen
     model.encoder.requires_grad_(not frozen)
     model.train()

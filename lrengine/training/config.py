@@ -46,6 +46,7 @@ class ModelSection:
     options: dict[str, Any] = field(default_factory=dict)
     freeze_encoder: bool | None = None  # default: true for layer_fusion, false for the others
     freeze_llm: bool = True
+    keep_encoder_states: bool = False  # run a frozen encoder once for each text and keep its states in memory
 
 
 @dataclass
@@ -118,6 +119,7 @@ class OptimizerSection:
     weight decay 3e-7; classifier lr 5e-5, betas (0.9, 0.999), weight decay 0.01."""
 
     learning_rate: float | None = None
+    mixer_learning_rate: float | None = None  # of the layer mixer, where it is to differ
     beta1: float | None = None
     beta2: float = 0.999
     eps: float = 1e-8
@@ -232,6 +234,10 @@ class TrainConfig:
             self.data.dev and self.run.eval_every and self.run.save_every == self.run.eval_every
         ):
             raise DataError("run.keep_best: needs data.dev and eval_every equal to save_every")
+        if self.model.keep_encoder_states and (self.model.type == "swcm" or not self.model.freeze_encoder):
+            raise DataError("model.keep_encoder_states: needs a fusion or classifier model and freeze_encoder: true")
+        if self.optimizer.mixer_learning_rate is not None and self.model.type == "swcm":
+            raise DataError("optimizer.mixer_learning_rate: a swcm model has no mixer")
         _check_belonging(self.objective, self.model.type)
         for name in self.objective.mix:
             if name not in OBJECTIVES:
@@ -297,6 +303,7 @@ def _check_ranges(config: TrainConfig) -> None:
         ("objective.scheduled_sampling.end", sampling.end, sampling.start, 1),
         ("objective.scheduled_sampling.k", sampling.k, 1, 1e9),
         ("optimizer.learning_rate", config.optimizer.learning_rate, 0, 10),
+        ("optimizer.mixer_learning_rate", config.optimizer.mixer_learning_rate, 0, 10),
         ("optimizer.beta1", config.optimizer.beta1, 0, 0.99999),
         ("optimizer.beta2", config.optimizer.beta2, 0, 0.9999999),
         ("optimizer.eps", config.optimizer.eps, 0, 1),

@@ -123,6 +123,7 @@ def _trainer(
         loss_options=LossOptions(config.objective.label_smoothing, sampling if sampling.schedule != "none" else None),
         write_model=setup.parts.save,
         keep=run.keep_checkpoints,
+        mixer_learning_rate=config.optimizer.mixer_learning_rate,
     )
     if not run.progress:
         trainer.remove_callback(PrinterCallback)  # it would print every log entry in the bar's place

@@ -39,14 +39,29 @@ class PlannedTrainer(ClockTrainer):
         loss_options: LossOptions,
         write_model: Callable[[Path], None],
         keep: int,
+        mixer_learning_rate: float | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        self.mixer_learning_rate = mixer_learning_rate
         self.loss_options = loss_options
         self.write_model = write_model
         self.keep = keep
         self._staging = False
         self.model_accepts_loss_kwargs = True  # compute_loss below divides by the step's tokens itself
+
+    def create_optimizer(self, *arguments: Any) -> Any:
+        """The Trainer's, the mixer's parameters in groups of their own where they have their own rate."""
+        optimizer = super().create_optimizer(*arguments)
+        if self.mixer_learning_rate is not None:
+            assert isinstance(self.model, nn.Module)
+            mixer = {id(value) for name, value in self.model.named_parameters() if name.startswith("mixer.")}
+            for group in list(optimizer.param_groups):
+                own = [value for value in group["params"] if id(value) in mixer]
+                if own:
+                    group["params"] = [value for value in group["params"] if id(value) not in mixer]
+                    optimizer.add_param_group({**group, "params": own, "lr": self.mixer_learning_rate})
+        return optimizer
 
     # Data: the plan is the order.
 
