@@ -43,6 +43,8 @@ def encoder_layer_states(g: Graph, config: dict[str, Any], input_ids: str, atten
     """The L layers' states, each wide [batch, source, D], as lrengine.models.encoders.all_layer_states gives them."""
     mask = additive_mask(g, attention_mask, 1, 2)
     kind = config["model_type"]
+    if config.get("position_embedding_type", "absolute") != "absolute" or config.get("is_decoder"):
+        raise UnsupportedModelError("encoder: expected absolute positions, and an encoder that sees both ways")
     if kind in BERT_KINDS:
         return _bert(g, config, input_ids, mask)
     if kind in T5_KINDS:

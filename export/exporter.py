@@ -13,12 +13,12 @@ from typing import Any
 import onnx
 
 from lrengine.atomic_directory import atomic_directory
-from lrengine.errors import InvalidRequestError, ModelFileError, UnsupportedModelError
+from lrengine.errors import InvalidRequestError, LrengineError, ModelFileError, UnsupportedModelError
 from lrengine.export.checks import check_graph
 from lrengine.export.graph import NARROW_TYPES, Graph
 from lrengine.export.manifest import MANIFEST, manifest
 from lrengine.export.options import DEFAULT_OPSET, ExportOptions, Profile
-from lrengine.export.plan import plan_export
+from lrengine.export.plan import Plan, plan_export
 from lrengine.export.products import BlockInt8Products, FloatProducts, QdqInt8Products
 from lrengine.export.weights import WEIGHTS_FILE, ModelWeights, WeightFile
 from lrengine.request import rows
@@ -86,28 +86,39 @@ def _write(
     source: Path, partial: Path, config: dict[str, Any], options: ExportOptions, products: FloatProducts
 ) -> None:
     """Everything of an export, into the empty directory `partial`."""
-    narrow = "float32" if options.dtype == "int8" else options.dtype
-    with SafetensorsDirectory(source) as tensors:
-        try:
-            plan = plan_export(config, options)
-            with WeightFile(partial / WEIGHTS_FILE) as file:
-                weights = ModelWeights(tensors, file, NARROW_TYPES[narrow][1])
-                graphs = {
-                    name: Graph(name, weights, narrow, options.opset, products, plan.fixed) for name in plan.builds
-                }
-                for name, build in plan.builds.items():
-                    build(graphs[name])
-                    onnx.save(graphs[name].model(), partial / f"{name}.onnx")
-            if options.optimize == "ort":
-                from lrengine.export.fuse import fuse_for_onnxruntime
+    try:
+        plan = plan_export(config, options)
+        graphs = _write_graphs(source, partial, plan, options, products)
+        fields = manifest(config, plan.facts, graphs, options, _copy_tokenizers(source, partial))
+    except LrengineError:
+        raise
+    except KeyError as error:
+        raise ModelFileError(f"{source / 'config.json'}: field {error} is missing") from error
+    except (ArithmeticError, AttributeError, IndexError, TypeError, ValueError) as error:
+        raise ModelFileError(
+            f"{source / 'config.json'}: has a field that cannot be, or that the weights contradict: {error}"
+        ) from error
+    (partial / MANIFEST).write_text(json.dumps(fields, indent=1) + "\n", encoding="utf-8")
 
-                fuse_for_onnxruntime(partial, list(graphs))
-            for name in graphs:
-                check_graph(partial / f"{name}.onnx", options.for_tensorrt)
-        except KeyError as error:
-            raise ModelFileError(f"{source / 'config.json'}: field {error} is missing") from error
-    text = json.dumps(manifest(config, plan.facts, graphs, options, _copy_tokenizers(source, partial)), indent=1)
-    (partial / MANIFEST).write_text(text + "\n", encoding="utf-8")
+
+def _write_graphs(
+    source: Path, partial: Path, plan: Plan, options: ExportOptions, products: FloatProducts
+) -> dict[str, Graph]:
+    """weights.bin and the graphs, checked."""
+    narrow = "float32" if options.dtype == "int8" else options.dtype
+    with SafetensorsDirectory(source) as tensors, WeightFile(partial / WEIGHTS_FILE) as file:
+        weights = ModelWeights(tensors, file, NARROW_TYPES[narrow][1])
+        graphs = {name: Graph(name, weights, narrow, options.opset, products, plan.fixed) for name in plan.builds}
+        for name, build in plan.builds.items():
+            build(graphs[name])
+            onnx.save(graphs[name].model(), partial / f"{name}.onnx")
+    if options.optimize == "ort":
+        from lrengine.export.fuse import fuse_for_onnxruntime
+
+        fuse_for_onnxruntime(partial, list(graphs))
+    for name in graphs:
+        check_graph(partial / f"{name}.onnx", options.for_tensorrt)
+    return graphs
 
 
 def _config(directory: Path) -> dict[str, Any]:

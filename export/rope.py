@@ -15,6 +15,8 @@ def inverse_frequencies(config: dict[str, Any], head_dim: int) -> np.ndarray:
     scaling = dict(config.get("rope_scaling") or config.get("rope_parameters") or {})
     theta = config["rope_theta"] if config.get("rope_theta") is not None else scaling.get("rope_theta", 10000.0)
     kind = scaling.get("rope_type", scaling.get("type", "default"))
+    if scaling.get("partial_rotary_factor", config.get("partial_rotary_factor") or 1.0) != 1.0:
+        raise UnsupportedModelError("partial_rotary_factor cannot be exported: expected 1, all of a head turns")
     exponents = np.arange(0, head_dim, 2, dtype=np.float32) / np.float32(head_dim)
     frequencies = np.float32(1.0) / np.float32(theta) ** exponents
     if kind == "default":

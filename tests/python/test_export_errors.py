@@ -61,6 +61,10 @@ CHANGES: dict[str, Callable[[dict[str, Any]], None]] = {
     "an activation": lambda config: config["encoder"].update(hidden_act="mish"),
     "more layers than weights": lambda config: config["encoder"].update(num_hidden_layers=4),
     "another width": lambda config: config["encoder"].update(hidden_size=96),
+    "a width in words": lambda config: config["encoder"].update(hidden_size="wide"),
+    "no heads": lambda config: config["encoder"].update(num_attention_heads=0),
+    "no encoder": lambda config: config.update(encoder=None),
+    "relative positions": lambda config: config["encoder"].update(position_embedding_type="relative_key"),
     "another vocabulary": lambda config: config.update(vocab_size=330),
 }
 
