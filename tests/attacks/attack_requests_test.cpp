@@ -345,6 +345,18 @@ TEST(labels_that_are_none_one_or_twice_the_same) {
     REFUSED(Attacked(classifier).classify({piece(source)}, {piece(yes)}), "labels: found some, expected none");
 }
 
+TEST(structs_that_nobody_initialised) {
+    const Engine engine(with_text().path());
+    const Attacked attacked(engine);
+    const Ids source = {5};
+    lrengine_generate_options options = Attacked::short_answer();
+    for (const std::size_t size : {std::size_t{0}, std::size_t{8}, std::size_t{13}, std::size_t{1} << 20, SIZE_MAX}) {
+        options.struct_size = size;
+        REFUSED(attacked.generate({piece(source)}, options).status, "options: struct_size is " + std::to_string(size),
+                "_INIT macro");
+    }
+}
+
 // What is refused has the numbers that the caller gave: of the input, and of the label.
 TEST(a_refused_input_or_label_has_its_own_number) {
     const Engine engine(with_text().path());

@@ -231,6 +231,31 @@ TEST(stop_strings_may_hold_zeros) {
     CHECK_EQUAL(text_with({seen + '\0'}), text);  // cut at its zero it would end the row
 }
 
+TEST(targets_given_as_text_are_scored_with_their_end) {
+    Model model(Model::Kind::kSwcm);
+    model.add_tokenizer();
+    const lrengine::Engine engine(model.path(), on_cpu());
+    const auto source = ids(4, 2);
+    std::vector<std::int32_t> closed = engine.encode_text("ab", lrengine::Side::kTarget, false);
+    const auto bare = engine.score({lrengine::Input(source, {}, closed)});
+    closed.push_back(engine.info().end_tokens.at(0));
+    const auto text = engine.score({lrengine::Input(source, {}, "ab")});
+    CHECK(text[0].token_log_probs == engine.score({lrengine::Input(source, {}, closed)})[0].token_log_probs);
+    CHECK_EQUAL(text[0].token_log_probs.size(), bare[0].token_log_probs.size() + 1);
+}
+
+TEST(without_a_seed_every_request_draws_anew) {
+    const Model model(Model::Kind::kSwcm);
+    const lrengine::Engine engine(model.path(), on_cpu());
+    lrengine::GenerateOptions options = most(12);
+    options.do_sample = true;
+    options.temperature = 3.0;
+    const auto first = engine.generate({ids(4, 2)}, options)[0].tokens;
+    bool differs = false;
+    for (int i = 0; i < 5; ++i) differs = differs || engine.generate({ids(4, 2)}, options)[0].tokens != first;
+    CHECK(differs);
+}
+
 TEST(streams_without_exceptions_end_as_those_with_them) {
     const Model model(Model::Kind::kSwcm);
     const lrengine::Engine engine(model.path(), on_cpu());

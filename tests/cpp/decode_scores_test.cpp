@@ -83,6 +83,28 @@ TEST(ngrams_of_the_history_are_not_completed_again) {
     CHECK((processed(options, {0, 3}, 1, {1, 1, 1, 1}) == std::vector<float>{kNever, 1, 1, kNever}));
 }
 
+TEST(an_ngram_that_is_the_whole_history_counts) {
+    GenerationOptions options;
+    options.no_repeat_ngram_size = 2;
+    CHECK((processed(options, {4, 4}, 2, {0, 0, 0, 0, 0}) == std::vector<float>{0, 0, 0, 0, kNever}));
+    CHECK((processed(options, {4}, 1, {0, 0, 0, 0, 0}) == std::vector<float>{0, 0, 0, 0, 0}));
+}
+
+TEST(filters_stop_at_exactly_their_mass_and_leave_what_beams_need) {
+    GenerationOptions options;
+    std::vector<Candidate> kept;
+    const std::array<float, 4> equal{0, 0, -40, -41};
+    options.top_p = 0.5;  // which the first of two equal tokens reaches
+    lrengine::warp(equal, options, 1, kept);
+    CHECK_EQUAL(kept.size(), 1u);
+    lrengine::warp(equal, options, 3, kept);
+    CHECK_EQUAL(kept.size(), 3u);
+    options.top_p = 1.0;
+    options.top_k = 1;
+    lrengine::warp(std::array<float, 3>{1, 2, 3}, options, 2, kept);
+    CHECK((tokens(kept) == std::vector<std::int32_t>{1, 2}));
+}
+
 TEST(end_tokens_wait_for_min_new_tokens) {
     GenerationOptions options;
     options.min_new_tokens = 3;

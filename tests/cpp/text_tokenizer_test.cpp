@@ -111,6 +111,36 @@ TEST(a_file_may_leave_out_every_part_but_the_model) {
     CHECK_ERROR(load(json::object()), ErrorCode::kModelFile, "model: found nothing");
 }
 
+TEST(metaspace_may_say_in_the_old_way_that_nothing_is_prepended) {
+    json file = unigram();
+    for (const char* part : {"pre_tokenizer", "decoder"}) {
+        file[part] = {{"type", "Metaspace"}, {"replacement", "\u2581"}, {"add_prefix_space", false}};
+    }
+    CHECK_EQUAL(shown(load(file)->encode("b", false)), "6 ");
+    CHECK_EQUAL(load(file)->decode(Ids{5}), " B");
+}
+
+TEST(a_decoder_strips_both_ends) {
+    json file = bpe();
+    file["decoder"] = {
+        {"type", "Sequence"},
+        {"decoders", {{{"type", "Fuse"}}, {{"type", "Strip"}, {"content", "a"}, {"start", 1}, {"stop", 2}}}}};
+    CHECK_EQUAL(load(file)->decode(Ids{1, 1, 2, 1, 1, 1}), "aba");
+}
+
+TEST(neighbouring_matches_may_stay_one_word) {
+    json file = bpe();
+    file["model"]["vocab"]["aa"] = 6;
+    file["model"]["merges"].push_back("a a");
+    const auto split = [&](const char* behavior) {
+        file["pre_tokenizer"] = {
+            {"type", "Split"}, {"pattern", {{"String", "a"}}}, {"behavior", behavior}, {"invert", false}};
+        return shown(load(file)->encode("aab", false));
+    };
+    CHECK_EQUAL(split("Contiguous"), "6 2 ");
+    CHECK_EQUAL(split("Isolated"), "1 1 2 ");
+}
+
 TEST(target_text_is_what_comes_behind_the_prefix) {
     const auto tokenizer = load(bpe());
     const std::vector<std::string> stop = {"b a", "ba"};
