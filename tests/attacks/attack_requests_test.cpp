@@ -345,6 +345,23 @@ TEST(labels_that_are_none_one_or_twice_the_same) {
     REFUSED(Attacked(classifier).classify({piece(source)}, {piece(yes)}), "labels: found some, expected none");
 }
 
+// With limits, rows are computed a few at a time; a refusal counts them from the first all the same.
+TEST(a_refused_row_behind_many_has_its_number_in_the_request) {
+    const Engine engine(with_text().path());
+    const Attacked attacked(engine);
+    const Ids row = ids(30, 5), wild = {5, 99};
+    std::vector<lrengine_input> inputs(70, lrengine_input(LRENGINE_INPUT_INIT));
+    for (lrengine_input& input : inputs) input.source = input.target = piece(row);
+    inputs[69].source = piece(wild);
+    lrengine_limits limits = LRENGINE_LIMITS_INIT;
+    limits.deadline_microseconds = std::int64_t{600} * 1'000'000;
+    lrengine_arrays* arrays = nullptr;
+    REFUSED(lrengine_encode(engine.get(), inputs.data(), 70, LRENGINE_ENCODE_LAST, &limits, &arrays),
+            "source 69: token 1 has id 99");
+    REFUSED(lrengine_score(engine.get(), inputs.data(), 70, &limits, &arrays), "source 69: token 1 has id 99");
+    CHECK(arrays == nullptr);
+}
+
 TEST(structs_that_nobody_initialised) {
     const Engine engine(with_text().path());
     const Attacked attacked(engine);

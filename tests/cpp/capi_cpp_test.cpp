@@ -244,6 +244,23 @@ TEST(targets_given_as_text_are_scored_with_their_end) {
     CHECK_EQUAL(text[0].token_log_probs.size(), bare[0].token_log_probs.size() + 1);
 }
 
+TEST(prompts_go_through_the_template_wherever_it_has_a_place) {
+    Model model(Model::Kind::kFusion);
+    model.add_prompt_template("a{prompt}b{prompt}");
+    const lrengine::Engine engine(model.path(), on_cpu());
+    const auto source = ids(4, 2);
+    const auto answer = [&](const lrengine::Piece& prompt) {
+        return engine.generate({lrengine::Input(source, prompt)}, most(6))[0].log_probs;
+    };
+    const auto spelled = [&](const char* text) {
+        return answer(lrengine::Piece(engine.encode_text(text, lrengine::Side::kTarget, false)));
+    };
+    CHECK(answer("ab") == spelled("aabbab"));
+    CHECK(answer("ab") != spelled("aab"));
+    CHECK(answer({}) == spelled("ab"));  // no prompt: the template around nothing
+    CHECK(answer("") == spelled("ab"));
+}
+
 TEST(without_a_seed_every_request_draws_anew) {
     const Model model(Model::Kind::kSwcm);
     const lrengine::Engine engine(model.path(), on_cpu());

@@ -22,14 +22,17 @@ Model::Model(Kind kind) : files_(std::make_unique<Files>()) {
 
 Model::~Model() = default;
 
-void Model::add_tokenizer() {
-    using nlohmann::json;
+namespace {
+
+using nlohmann::json;
+
+void write_tokenizer(const std::filesystem::path& folder, std::int64_t vocabulary) {
     json pieces = json::array({json::array({"<s>", 0.0}), json::array({"<pad>", 0.0}), json::array({"</s>", 0.0})});
     const char* const names[] = {"<0xE4>", "<0xBB>", "<0x8A>",  "<0xC3>", "<0xA9>", "a",
                                  "b",      "ab",     "\u2581a", "<end",   ">"};
     for (const char* name : names) pieces.push_back(json::array({name, -1.0}));
     // What is left of the vocabulary says the same in other words.
-    for (std::int64_t id = static_cast<std::int64_t>(pieces.size()); id < tiny::kVocab; ++id) {
+    for (std::int64_t id = static_cast<std::int64_t>(pieces.size()); id < vocabulary; ++id) {
         pieces.push_back(json::array({std::string(1, static_cast<char>('c' + id % 20)) + std::to_string(id), -2.0}));
     }
     const auto special = [](int id, const char* content) {
@@ -46,7 +49,21 @@ void Model::add_tokenizer() {
                        {"post_processor", nullptr},
                        {"decoder", {{"type", "Sequence"}, {"decoders", decoders}}},
                        {"model", {{"type", "Unigram"}, {"unk_id", 1}, {"byte_fallback", true}, {"vocab", pieces}}}};
-    std::ofstream(files_->directory.path() / "tokenizer.json") << file.dump();
+    std::ofstream(folder / "tokenizer.json") << file.dump();
+}
+
+}  // namespace
+
+void Model::add_tokenizer() { write_tokenizer(files_->directory.path(), tiny::kVocab); }
+
+void Model::add_prompt_template(const std::string& text) {
+    const std::filesystem::path folder = files_->directory.path();
+    std::filesystem::create_directory(folder / "llm");
+    write_tokenizer(folder / "llm", tiny::kLlmVocab);
+    json config = json::parse(std::ifstream(folder / "config.json"));
+    config["prompt_template"] = text;
+    std::filesystem::remove(folder / "config.json");
+    std::ofstream(folder / "config.json") << config.dump();
 }
 
 std::string Model::path() const { return files_->directory.path().string(); }

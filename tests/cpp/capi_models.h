@@ -25,6 +25,8 @@ public:
 
     // A tokenizer whose pieces are letters and single bytes of characters, so that texts are unsure of their ends.
     void add_tokenizer();
+    // The same for the LLM of a kFusion model, which is asked through the template.
+    void add_prompt_template(const std::string& text);
     std::string path() const;
     // Greedy, at most `tokens` tokens, after a prefix.
     Reference greedy(const std::vector<std::int32_t>& source, std::int64_t tokens,

@@ -99,7 +99,9 @@ def test_the_soname_is_the_abis_and_the_version_is_the_packages() -> None:
     assert f'version = "{version}"' in (ROOT / "pyproject.toml").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("command", ["cc -std=c99 -xc", "c++ -std=c++17 -xc++", "c++ -std=c++20 -fno-exceptions -xc++"])
+@pytest.mark.parametrize(
+    "command", ["cc -std=c99 -xc", "c++ -std=c++17 -fno-rtti -xc++", "c++ -std=c++20 -fno-exceptions -xc++"]
+)
 def test_the_headers_are_clean_and_stand_alone(command: str) -> None:
     header = "lrengine.h" if command.startswith("cc") else "lrengine.hpp"
     flags = ["-Wall", "-Wextra", "-Wpedantic", "-Wshadow", "-Wconversion", "-Werror", "-fsyntax-only"]
