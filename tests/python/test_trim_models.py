@@ -76,11 +76,10 @@ def test_an_swcm_writes_the_same_where_what_it_would_write_is_kept(tmp_path, kin
     lost = [index for index in range(config(source)["vocab_size"]) if index not in ids]
     assert len(lost) > 60
     whole, small = (Engine.load(path, threads=1) for path in (source, out))
-    for beams in (1, 3):
-        for text in KEPT_TEXTS:
-            first = whole.generate([text], max_new_tokens=8, num_beams=beams, suppress_tokens=lost)[0]
-            second = small.generate([text], max_new_tokens=8, num_beams=beams)[0]
-            assert [ids[token] for token in first.tokens] == second.tokens and first.text == second.text
+    for text in KEPT_TEXTS:  # greedily: beams rank by probabilities, which are shared among fewer ids
+        first = whole.generate([text], max_new_tokens=8, suppress_tokens=lost)[0]
+        second = small.generate([text], max_new_tokens=8)[0]
+        assert [ids[token] for token in first.tokens] == second.tokens and first.text == second.text
 
 
 @pytest.mark.parametrize("kind", ["swcm", "swcm_tied"])
