@@ -62,7 +62,8 @@ def check(model: Any, exported: OnnxEngine, sources: list[list[int]], **options:
     assert len(distinct) > len(sources) // 5
 
 
-def test_swcm_gives_pytorchs_greedy_tokens(real: Path, sentences: list[str], tmp_path: Path) -> None:
+@pytest.mark.parametrize("options", [{}, {"num_beams": 4}], ids=["greedy", "beams"])
+def test_swcm_gives_pytorchs_tokens(real: Path, sentences: list[str], tmp_path: Path, options: dict[str, Any]) -> None:
     tokenizer = tokenizer_of(real)
     model = SwcmForConditionalGeneration.from_encoder(
         real / "multilingual-e5-small", tokenizer=tokenizer, dtype=torch.float32
@@ -71,7 +72,7 @@ def test_swcm_gives_pytorchs_greedy_tokens(real: Path, sentences: list[str], tmp
     copy_tokenizer(real, "multilingual-e5-small", tmp_path / "model")
     exported = OnnxEngine.load(export_onnx(tmp_path / "model", tmp_path / "onnx"), provider="cpu")
     # Nothing has taught its decoder to translate: without this it says one thing all the time.
-    check(model, exported, tokenizer(sentences)["input_ids"], no_repeat_ngram_size=1)
+    check(model, exported, tokenizer(sentences)["input_ids"], no_repeat_ngram_size=1, **options)
 
 
 @pytest.mark.parametrize("options", [{}, {"num_beams": 4}], ids=["greedy", "beams"])
