@@ -48,8 +48,10 @@ void give_back(void* memory) {
 
 }  // namespace
 
-// What backends take; freed with free(), so its leaks are seen by the sanitizers alone.
-extern "C" void* aligned_alloc(std::size_t alignment, std::size_t bytes) noexcept {
+// What backends take; freed with free(), so its leaks are seen by the sanitizers alone. Visible, or the library would
+// find another than its program's.
+extern "C" __attribute__((visibility("default"))) void* aligned_alloc(std::size_t alignment,
+                                                                      std::size_t bytes) noexcept {
     return counting && seen++ == failing ? nullptr : aligned(alignment, bytes);
 }
 
