@@ -16,7 +16,7 @@ FORMATTED      := $(shell find csrc tests benchmarks examples -name '*.cpp' -o -
     -o -name '*.c')
 
 .PHONY: demo test build lint test-cpp test-cuda cuda-targets test-install test-python test-transformers-4 test-wheel \
-    test-clang sanitize test-threads coverage format clean onnx-headers
+    test-clang sanitize test-threads coverage work configure format clean onnx-headers
 
 demo: $(VENV)/.built
 	$(BIN)/lrengine demo --out demo
@@ -57,11 +57,13 @@ lint: $(VENV)/.test-ready
 	$(BIN)/mypy
 	$(BIN)/clang-format --dry-run --Werror $(FORMATTED)
 
-test-cpp: $(VENV)/.test-ready
+configure: $(VENV)/.test-ready
 	cmake -S csrc -B $(BUILD) -GNinja -DLRENGINE_TESTS=ON -DLRENGINE_WERROR=ON -DLRENGINE_POISON=ON \
 	    -DLRENGINE_CUDA_EMULATION=ON -DLRENGINE_PYTHON=ON -DLRENGINE_BENCHMARKS=ON \
 	    -Dpybind11_DIR="$$($(BIN)/python -m pybind11 --cmakedir)" \
 	    -DPython_EXECUTABLE=$(CURDIR)/$(BIN)/python
+
+test-cpp: configure
 	cmake --build $(BUILD) -j $(JOBS)
 	ctest --test-dir $(BUILD) --output-on-failure -j $(JOBS)
 
@@ -169,6 +171,11 @@ test-transformers-4: $(VENV)/.built $(VENV)/.test-ready
 	    tests/python/test_models_*.py tests/python/test_training_*.py tests/python/test_data_*.py \
 	    tests/python/test_convert_*.py tests/python/test_evaluation_cli.py \
 	    tests/python/test_engine_generate.py tests/python/test_engine_stop_ids.py tests/python/test_export_optimum.py
+
+# Instructions and bytes of a decoded token against stored figures: half a minute, left out with a word without valgrind.
+work: configure $(VENV)/.built
+	cmake --build $(BUILD) -j $(JOBS) --target decode_work
+	$(BIN)/python benchmarks/work.py $(BUILD)/decode_work
 
 # What `pip wheel .` makes must work where this tree is not.
 test-wheel: $(VENV)/.built
