@@ -43,6 +43,8 @@ std::span<const InstructionSet> instruction_sets() {
                                __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
     static const InstructionSet sets[] = {
         {"avx512", avx512, avx512_kernels}, {"avx2", avx2, avx2_kernels}, {"portable", true, portable_kernels}};
+#elif defined(__aarch64__)
+    static const InstructionSet sets[] = {{"neon", true, neon_kernels}, {"portable", true, portable_kernels}};
 #else
     static const InstructionSet sets[] = {{"portable", true, portable_kernels}};
 #endif
@@ -58,8 +60,9 @@ const InstructionSet& chosen_instruction_set() {
             fail(ErrorCode::kUnsupported, std::string("LRENGINE_ISA: this processor does not have ") + wanted);
         }
     }
-    fail(ErrorCode::kInvalidArgument,
-         std::string("LRENGINE_ISA: found \"") + wanted + "\", expected portable, avx2 or avx512");
+    std::string names;
+    for (const InstructionSet& set : instruction_sets()) names += (names.empty() ? "" : ", ") + std::string(set.name);
+    fail(ErrorCode::kInvalidArgument, std::string("LRENGINE_ISA: found \"") + wanted + "\", expected one of " + names);
 }
 
 // Processors this process may run on, and no more than its control group's share of time (a container on a large host).

@@ -100,5 +100,6 @@ struct CpuKernels {
 const CpuKernels& portable_kernels();
 const CpuKernels& avx2_kernels();    // x86-64 only
 const CpuKernels& avx512_kernels();  // x86-64 only
+const CpuKernels& neon_kernels();    // AArch64 only
 
 }  // namespace lrengine

@@ -1,0 +1,126 @@
+// Eight float lanes in two registers (AArch64's Advanced SIMD, which every such processor has). Eight and not four: the
+// narrow types are widened from whole 64-bit loads, and every sum has AVX2's tree, so its bits too. In an unnamed
+// namespace for the reason given in simd_avx512.h.
+#pragma once
+
+#include <arm_neon.h>
+
+#include <cstdint>
+
+#include "ops/simd_types.h"
+
+namespace lrengine {
+namespace {
+
+struct Neon {
+    struct Float {
+        float32x4_t low, high;
+    };
+    struct Mask {
+        uint32x4_t low, high;
+    };
+    static constexpr int kWidth = 8;
+    // A tile of 3 x 4 dot products: 24 registers of sums, 6 of inputs and 2 of a weight are all 32.
+    static constexpr int kTileRows = 3;
+
+    static Float zero() { return set(0.0f); }
+    static Float set(float value) { return {vdupq_n_f32(value), vdupq_n_f32(value)}; }
+
+    static Float load(const float* p) { return {vld1q_f32(p), vld1q_f32(p + 4)}; }
+    static Float load(const BFloat16* p) {
+        const uint16x8_t narrow = vld1q_u16(reinterpret_cast<const std::uint16_t*>(p));
+        return {vreinterpretq_f32_u32(vshll_n_u16(vget_low_u16(narrow), 16)),
+                vreinterpretq_f32_u32(vshll_high_n_u16(narrow, 16))};
+    }
+    static Float load(const Float16* p) {
+        const float16x8_t narrow = vreinterpretq_f16_u16(vld1q_u16(reinterpret_cast<const std::uint16_t*>(p)));
+        return {vcvt_f32_f16(vget_low_f16(narrow)), vcvt_high_f32_f16(narrow)};
+    }
+    static Float load(const std::int8_t* p) { return widen(vmovl_s8(vld1_s8(p))); }
+
+    // The first `count` < kWidth elements, then zeros; nothing behind them is touched.
+    template <typename T>
+    static Float load(const T* p, std::int64_t count) {
+        T padded[kWidth] = {};
+        for (std::int64_t i = 0; i < count; ++i) padded[i] = p[i];
+        return load(padded);
+    }
+
+    using Int4Group = float32x4_t;  // the scale
+    static Int4Group int4_group(float scale) { return vdupq_n_f32(scale); }
+    template <bool kHigh>
+    static Float load_int4(const std::uint8_t* p, Int4Group scale) {
+        const uint8x8_t bytes = vld1_u8(p);
+        const uint8x8_t levels = kHigh ? vshr_n_u8(bytes, 4) : vand_u8(bytes, vdup_n_u8(15));
+        const Float weights = widen(vreinterpretq_s16_u16(vsubl_u8(levels, vdup_n_u8(8))));
+        return {vmulq_f32(weights.low, scale), vmulq_f32(weights.high, scale)};
+    }
+
+    static void store(float* p, Float v) {
+        vst1q_f32(p, v.low);
+        vst1q_f32(p + 4, v.high);
+    }
+    static void store(float* p, Float v, std::int64_t count) {
+        float lanes[kWidth];
+        store(lanes, v);
+        for (std::int64_t i = 0; i < count; ++i) p[i] = lanes[i];
+    }
+
+    static Float add(Float a, Float b) { return {vaddq_f32(a.low, b.low), vaddq_f32(a.high, b.high)}; }
+    static Float sub(Float a, Float b) { return {vsubq_f32(a.low, b.low), vsubq_f32(a.high, b.high)}; }
+    static Float mul(Float a, Float b) { return {vmulq_f32(a.low, b.low), vmulq_f32(a.high, b.high)}; }
+    static Float div(Float a, Float b) { return {vdivq_f32(a.low, b.low), vdivq_f32(a.high, b.high)}; }
+    static Float fma(Float a, Float b, Float c) {
+        return {vfmaq_f32(c.low, a.low, b.low), vfmaq_f32(c.high, a.high, b.high)};
+    }
+    // b if either is NaN, which neither of the machine's own maxima gives.
+    static Float max(Float a, Float b) { return select(greater(a, b), a, b); }
+    static Float min(Float a, Float b) { return select(greater(b, a), a, b); }
+    static Float abs(Float a) { return {vabsq_f32(a.low), vabsq_f32(a.high)}; }
+    static Float copy_sign(Float magnitude, Float sign) {
+        const uint32x4_t bit = vdupq_n_u32(0x80000000u);
+        return select({bit, bit}, sign, magnitude);
+    }
+    static Float round(Float a) { return {vrndnq_f32(a.low), vrndnq_f32(a.high)}; }
+    // a * 2^power for integral powers in [-252, 254]: in two steps, because one factor may not be a normal number.
+    static Float scale_by_power(Float a, Float power) {
+        return {scale_by_power(a.low, power.low), scale_by_power(a.high, power.high)};
+    }
+
+    static Mask greater(Float a, Float b) { return {vcgtq_f32(a.low, b.low), vcgtq_f32(a.high, b.high)}; }
+    static Float select(Mask mask, Float yes, Float no) {
+        return {vbslq_f32(mask.low, yes.low, no.low), vbslq_f32(mask.high, yes.high, no.high)};
+    }
+    static unsigned bits(Mask mask) {
+        constexpr std::uint32_t kBits[kWidth] = {1, 2, 4, 8, 16, 32, 64, 128};
+        return vaddvq_u32(vorrq_u32(vandq_u32(mask.low, vld1q_u32(kBits)), vandq_u32(mask.high, vld1q_u32(kBits + 4))));
+    }
+
+    // out[i] = sum of the lanes of the i-th argument, by halves: every sum has the same tree.
+    static void sum4(float* out, Float a, Float b, Float c, Float d) {
+        vst1q_f32(out, vpaddq_f32(fold(a, b), fold(c, d)));
+    }
+
+private:
+    static Float widen(int16x8_t v) {
+        return {vcvtq_f32_s32(vmovl_s16(vget_low_s16(v))), vcvtq_f32_s32(vmovl_high_s16(v))};
+    }
+    // The lanes of a by halves, twice: two sums; then b's.
+    static float32x4_t fold(Float a, Float b) {
+        const float64x2_t first = vreinterpretq_f64_f32(vaddq_f32(a.low, a.high));
+        const float64x2_t second = vreinterpretq_f64_f32(vaddq_f32(b.low, b.high));
+        return vaddq_f32(vreinterpretq_f32_f64(vzip1q_f64(first, second)),
+                         vreinterpretq_f32_f64(vzip2q_f64(first, second)));
+    }
+    static float32x4_t scale_by_power(float32x4_t a, float32x4_t power) {
+        const int32x4_t whole = vcvtnq_s32_f32(power);
+        const int32x4_t half = vshrq_n_s32(whole, 1);
+        return vmulq_f32(vmulq_f32(a, power_of_two(half)), power_of_two(vsubq_s32(whole, half)));
+    }
+    static float32x4_t power_of_two(int32x4_t power) {
+        return vreinterpretq_f32_s32(vshlq_n_s32(vaddq_s32(power, vdupq_n_s32(127)), 23));
+    }
+};
+
+}  // namespace
+}  // namespace lrengine
