@@ -16,7 +16,7 @@ FORMATTED      := $(shell find csrc tests benchmarks examples -name '*.cpp' -o -
     -o -name '*.c')
 
 .PHONY: demo test build lint test-cpp test-cuda cuda-targets test-install test-python test-transformers-4 test-wheel \
-    test-clang sanitize test-threads coverage work configure format clean onnx-headers
+    test-clang test-neon sanitize test-threads coverage work configure format clean onnx-headers
 
 demo: $(VENV)/.built
 	$(BIN)/lrengine demo --out demo
@@ -102,6 +102,17 @@ test-clang: $(VENV)/.built $(VENV)/.test-ready
 	cmake -S examples -B build/examples-static -DCMAKE_PREFIX_PATH=$(CURDIR)/build/installed-static > /dev/null
 	cmake --build build/examples-static -j $(JOBS)
 	$(BIN)/python -m pytest -q tests/python/test_installed_library.py
+
+# The kernels for 64-bit ARM and an engine on them, compiled for it and run by qemu-user. Needs g++-aarch64-linux-gnu and
+# qemu-user. -O2: -O3 costs a third more to compile here.
+NEON_TESTS := op_backend op_cached_attention op_attention op_elementwise op_embedding op_linear op_linear_rows op_layer_mix \
+    op_mixed_linear op_norm op_rope op_select turns capi_generate
+test-neon: $(VENV)/.ready
+	cmake -S csrc -B build/neon -GNinja --toolchain $(CURDIR)/csrc/cmake/aarch64-linux-gnu.cmake -DLRENGINE_TESTS=ON \
+	    -DLRENGINE_WERROR=ON -DLRENGINE_POISON=ON -DLRENGINE_CUDA=OFF -DCMAKE_CXX_FLAGS_RELEASE="-O2 -DNDEBUG" \
+	    -DPython_EXECUTABLE=$(CURDIR)/$(BIN)/python
+	cmake --build build/neon -j $(JOBS) --target $(NEON_TESTS:=_test)
+	ctest --test-dir build/neon --output-on-failure -j $(JOBS) -R "^($$(echo $(NEON_TESTS) | tr ' ' '|'))_test"
 
 # The C++ tests under AddressSanitizer and UndefinedBehaviorSanitizer, then each fuzzer for FUZZ_SECONDS. What a fuzzer finds
 # is left in build/sanitize/NAME-crash-*. Needs clang with libFuzzer. -O2: -O3 costs a third more to compile here. Directories
