@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from workloads import VOCABULARY, build_fusion, build_swcm
+from workloads import VOCABULARY, llama_sizes, xlm_roberta_sizes
 
 SWCM_FEED_FORWARDS = 12 * 2 + 4  # two a custom layer, one a normal one
 # 16 layers of the peers' decoder read what SWCM's 28 feed-forwards of 3,072 read; all else is alike.
@@ -43,18 +43,7 @@ def build_xlm_roberta(folder: Path, ours: Path, small: bool = False) -> None:
     from lrengine.models import LayerFusionForSequenceClassification
 
     torch.manual_seed(0)
-    size: dict[str, Any] = (
-        {
-            "vocab_size": 320,
-            "hidden_size": 64,
-            "num_hidden_layers": 2,
-            "num_attention_heads": 4,
-            "intermediate_size": 96,
-        }
-        if small
-        else {"vocab_size": 250_002}
-    )
-    config = XLMRobertaConfig(**size, max_position_embeddings=514, type_vocab_size=1, layer_norm_eps=1e-5)
+    config = XLMRobertaConfig(**xlm_roberta_sizes(250_002, small))
     config.num_labels = 8
     XLMRobertaForSequenceClassification(config).save_pretrained(folder)
     encoder = XLMRobertaModel(config, add_pooling_layer=False)
@@ -73,17 +62,9 @@ def build_llama(folder: Path, ours: Path, small: bool = False) -> None:
     from lrengine.models import LayerFusionForCausalLM
 
     torch.manual_seed(0)
-    size: dict[str, Any] = (
-        {"vocab_size": 300, "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2}
-        | {"num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 16}
-        if small
-        else {"vocab_size": 128_256, "hidden_size": 2048, "intermediate_size": 8192, "num_hidden_layers": 16}
-        | {"num_attention_heads": 32, "num_key_value_heads": 8, "head_dim": 64}
-    )
-    size |= {"tie_word_embeddings": True, "max_position_embeddings": 4096, "rope_theta": 500_000.0}
     torch.set_default_dtype(torch.bfloat16)
     try:
-        llm = LlamaForCausalLM(LlamaConfig(**size, bos_token_id=1, eos_token_id=2))
+        llm = LlamaForCausalLM(LlamaConfig(**llama_sizes(small), bos_token_id=1, eos_token_id=2))
         llm.save_pretrained(folder)
         encoder = XLMRobertaModel(
             XLMRobertaConfig(
@@ -117,6 +98,3 @@ def plain_step_bytes(folder: Path, dtype_bytes: float) -> int:
 
 def _size(dtype: str) -> int:
     return {"F32": 4, "BF16": 2, "F16": 2}[dtype]
-
-
-__all__ = ["build_fusion", "build_llama", "build_m2m100", "build_swcm", "build_xlm_roberta", "plain_step_bytes"]

@@ -1,4 +1,5 @@
-"""CTranslate2 as a contestant. `--convert SRC DST` makes its model from a Hugging Face one, once for all types."""
+"""CTranslate2 as a contestant. `--convert SRC DST float32|int8` makes its model from a Hugging Face one; a directory a
+type, so that nothing is converted while opening."""
 
 from __future__ import annotations
 
@@ -13,7 +14,7 @@ from worker import Run, serve, source_ids
 LOADERS = {"m2m_100": "M2M100Config", "llama": "LlamaConfig", "xlm-roberta": "XLMRobertaConfig"}
 
 
-def convert(source: Path, target: Path) -> None:
+def convert(source: Path, target: Path, dtype: str) -> None:
     """Ids stand for themselves: piece i is called "i", so no tokenizer is needed."""
     import torch
     import transformers
@@ -23,7 +24,7 @@ def convert(source: Path, target: Path) -> None:
     loader = converters._MODEL_LOADERS[LOADERS[model_type]]
     family = getattr(transformers, loader.architecture_name)
     with torch.no_grad():
-        model = family.from_pretrained(source, dtype=torch.float32)
+        model = family.from_pretrained(source, dtype=torch.bfloat16 if model_type == "llama" else torch.float32)
         spec = loader.get_model_spec(model)
     pieces = [str(i) for i in range(model.config.vocab_size)]
     special = {"bos_token": "0", "eos_token": "2", "unk_token": "3"}
@@ -37,6 +38,7 @@ def convert(source: Path, target: Path) -> None:
         if hasattr(spec.config, name):
             setattr(spec.config, name, piece)
     spec.validate()
+    spec.optimize(quantization=dtype)
     target.mkdir(parents=True)
     spec.save(str(target))
 
@@ -104,7 +106,7 @@ def tokens(workload: dict[str, Any]) -> list[list[str]]:
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--convert"]:
         source, target = map(Path, sys.argv[2:4])
-        convert(source, target)
+        convert(source, target, sys.argv[4])
         model_type = json.loads((source / "config.json").read_text(encoding="utf-8"))["model_type"]
         (target / "kind").write_text(model_type, encoding="ascii")
     else:

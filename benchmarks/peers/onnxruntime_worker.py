@@ -1,6 +1,6 @@
 """ONNX Runtime as a contestant: optimum's export, and a loop of our own around it, which is quicker than optimum's.
 
-`--convert SRC DST [int8]` exports a Hugging Face directory; int8: dynamic quantisation of the matrix products.
+`--convert SRC DST float32|int8` exports a Hugging Face directory; int8: dynamic quantisation of the matrix products.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def convert(source: Path, target: Path, quantized: bool) -> None:
     from optimum.exporters.onnx import main_export
 
     model_type = json.loads((source / "config.json").read_text(encoding="utf-8"))["model_type"]
-    exported = target.with_name(target.name + "-float32") if quantized else target
+    exported = target.with_name(target.name.replace("int8", "float32")) if quantized else target
     main_export(str(source), str(exported), task=TASKS[model_type], no_post_process=True, do_validation=False)
     (exported / "config.json").write_text((source / "config.json").read_text(encoding="utf-8"), encoding="utf-8")
     if not quantized:

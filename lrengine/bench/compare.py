@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from lrengine.bench.report import parts_of
 from lrengine.bench.workload import Workload
 
 RESAMPLES = 2000
@@ -39,20 +40,24 @@ def compare(first: dict[str, Any], second: dict[str, Any]) -> list[Change]:
     """For every (contestant, workload) that both reports have samples of."""
     random = np.random.default_rng(0)
     before, after = _by_key(first), _by_key(second)
-    return [_change(key, before[key], after[key], random) for key in before if key in after]
+    return [_change(key[0], before[key], after[key], random) for key in before if key in after]
 
 
-def _by_key(report: dict[str, Any]) -> dict[tuple[str, str], dict[str, Any]]:
-    rows = (row for row in report["rows"] if "failed" not in row)
-    return {(row["name"], json.dumps(row["workload"], sort_keys=True)): row for row in rows}
+def _by_key(report: dict[str, Any]) -> dict[tuple[str, str, str], dict[str, Any]]:
+    return {
+        (row["name"], part, json.dumps(row["workload"], sort_keys=True)): row
+        for part, found in parts_of(report).items()
+        for row in found["rows"]
+        if "failed" not in row
+    }
 
 
-def _change(key: tuple[str, str], before: dict[str, Any], after: dict[str, Any], random: np.random.Generator) -> Change:
+def _change(name: str, before: dict[str, Any], after: dict[str, Any], random: np.random.Generator) -> Change:
     a, b = np.array(before["request_s"]), np.array(after["request_s"])
     ratios = _resampled_medians(b, random) / _resampled_medians(a, random)
     low, high = np.percentile(ratios, [2.5, 97.5])
     workload = Workload(**before["workload"])
-    return Change(key[0], workload, float(np.median(b) / np.median(a)), (float(low), float(high)))
+    return Change(name, workload, float(np.median(b) / np.median(a)), (float(low), float(high)))
 
 
 def _resampled_medians(values: np.ndarray, random: np.random.Generator) -> np.ndarray:

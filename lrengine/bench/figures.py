@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from lrengine.bench.report import parts_of
 from lrengine.bench.workload import Workload
 
 
@@ -18,7 +19,7 @@ class Figures:
 
     request_ms, p50, p95, p99, low, high of a whole request. first_ms: a request of one token (None when encoding).
     token_us, with its low and high: (whole - first) / (tokens - 1). tokens_per_s: over all rows, first token included.
-    floor_us: weight bytes of a step over the read bandwidth of the same run. joules: of a request.
+    step_bytes: weight bytes of a step; floor_us: those over the read bandwidth of the same run. joules: of a request.
     """
 
     name: str
@@ -30,6 +31,7 @@ class Figures:
     token_us: float | None
     token_range_us: tuple[float, float] | None
     tokens_per_s: float | None
+    step_bytes: int | None
     floor_us: float | None
     peak_mib: float | None
     joules: float | None
@@ -56,10 +58,13 @@ def token_seconds(row: dict[str, Any]) -> list[float]:
 
 
 def figures_of(report: dict[str, Any]) -> list[Figures]:
-    """Of every row that did not fail."""
-    bandwidths = report.get("read_bandwidth_bytes_s")
-    bandwidth = statistics.median(bandwidths) if bandwidths else None
-    return [_figures(row, bandwidth) for row in report["rows"] if "failed" not in row]
+    """Of every row that did not fail, of every part of a suite's file."""
+    found = []
+    for part in parts_of(report).values():
+        bandwidths = part.get("read_bandwidth_bytes_s")
+        bandwidth = statistics.median(bandwidths) if bandwidths else None
+        found += [_figures(row, bandwidth) for row in part["rows"] if "failed" not in row]
+    return found
 
 
 def _figures(row: dict[str, Any], bandwidth: float | None) -> Figures:
@@ -78,6 +83,7 @@ def _figures(row: dict[str, Any], bandwidth: float | None) -> Figures:
         token_us=statistics.median(tokens) if generates else None,
         token_range_us=(min(tokens), max(tokens)) if generates else None,
         tokens_per_s=produced / statistics.median(row["request_s"]) if generates else None,
+        step_bytes=row.get("step_bytes"),
         floor_us=1e6 * row["step_bytes"] / bandwidth if row.get("step_bytes") and bandwidth else None,
         peak_mib=row.get("peak_mib"),
         joules=statistics.median(row["joules"]) if row.get("joules") else None,

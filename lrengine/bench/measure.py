@@ -11,10 +11,10 @@ from typing import Any
 
 from lrengine.bench import machine
 from lrengine.bench.contestant import Contestant, ContestantError, Entry
+from lrengine.bench.report import SCHEMA
 from lrengine.bench.workload import Workload
 
 logger = logging.getLogger("lrengine.bench")
-SCHEMA = 1
 
 
 @dataclass
@@ -39,9 +39,9 @@ def measure(
     warm_up: int = 2,
     save: Callable[[dict[str, Any]], None] = lambda report: None,
 ) -> dict[str, Any]:
-    """The report (see report.py for what is made of it). One that cannot be opened, or fails at a workload, is reported
-    with its message and left out from then on. `save` gets the report after each workload, so that what is cut off is
-    not lost."""
+    """The report (see report.py, and figures.py for what is made of it). One that cannot be opened, or fails at a
+    workload, is reported with its message and left out from then on. `save` gets the report after each workload, so
+    that what is cut off is not lost."""
     report: dict[str, Any] = {"schema": SCHEMA, "machine": machine.describe(), "rows": [], "contestants": []}
     report |= {"threads": threads, "device": device, "rounds": rounds}
     bandwidth = machine.ReadBandwidth(threads)

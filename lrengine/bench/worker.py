@@ -29,18 +29,21 @@ def serve(open_model: Open) -> None:
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     run: Run | None = None
+    directory = Path()
     for line in sys.stdin:
         message = json.loads(line)
         try:
             if run is None:
+                directory = Path(message["directory"])
                 started = time.perf_counter()
                 run, versions = open_model(message)
                 answer: dict[str, Any] = {"open_s": time.perf_counter() - started, "versions": versions}
             elif message["op"] == "memory":
                 answer = {"peak_mib": peak_mib()}
             else:
+                workload = with_text(message["workload"], directory)
                 started = time.perf_counter()
-                run(message["workload"], message["new_tokens"])
+                run(workload, message["new_tokens"])
                 answer = {"seconds": time.perf_counter() - started}
         except Exception as error:
             answer = {"error": f"{type(error).__name__}: {error}"[:500]}
@@ -58,8 +61,18 @@ def peak_mib() -> float | None:
     return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024
 
 
+def with_text(workload: dict[str, Any], directory: Path) -> dict[str, Any]:
+    """The workload with its sources as "rows", where it names a file of them."""
+    if not workload.get("text"):
+        return workload
+    rows = json.loads((directory / workload["text"]).read_text(encoding="utf-8"))
+    return workload | {"rows": rows[: workload["batch"]]}
+
+
 def source_ids(workload: dict[str, Any]) -> list[list[int]]:
-    """The same ordinary ids for everyone; no special ones, and none beyond a small vocabulary."""
+    """The same for everyone: rows of a file, or ordinary ids, no special ones and none beyond a small vocabulary."""
+    if "rows" in workload:
+        return list(workload["rows"])
     return [
         [20 + (7 * row + position) % 200 for position in range(workload["source"])] for row in range(workload["batch"])
     ]

@@ -17,6 +17,8 @@ class Workload:
         encoder or classifier; `new_tokens` is 0).
     batch: sources of the request. source: tokens of each. prompt: tokens that an LLM reads after each source.
     beams: 1 is greedy.
+    text: a JSON file of the model's directory with rows of ids, the sources instead of made-up ones (their lengths then
+        are not `source`); empty: made-up ones.
     """
 
     task: str = "generate"
@@ -25,6 +27,7 @@ class Workload:
     new_tokens: int = 64
     beams: int = 1
     prompt: int = 0
+    text: str = ""
 
     def __post_init__(self) -> None:
         if self.task not in ("generate", "encode"):
@@ -37,7 +40,7 @@ class Workload:
 
     @property
     def name(self) -> str:
-        parts = [self.task, f"batch {self.batch}", f"source {self.source}"]
+        parts = [self.task, f"batch {self.batch}", "real text" if self.text else f"source {self.source}"]
         if self.task == "generate":
             parts += [f"{self.new_tokens} tokens", "greedy" if self.beams == 1 else f"{self.beams} beams"]
         return ", ".join(parts)

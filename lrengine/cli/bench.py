@@ -13,8 +13,9 @@ from typing import Any
 from lrengine.bench.compare import compare
 from lrengine.bench.contestant import Entry
 from lrengine.bench.figures import figures_of, table
-from lrengine.bench.measure import SCHEMA, measure
+from lrengine.bench.measure import measure
 from lrengine.bench.model_bytes import step_bytes
+from lrengine.bench.report import SCHEMA
 from lrengine.bench.workload import Workload, grid
 from lrengine.errors import DataError, InvalidRequestError, ModelFileError
 

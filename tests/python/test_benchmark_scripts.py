@@ -50,28 +50,3 @@ def test_onnx_benchmark_in_miniature(tmp_path: Path) -> None:
 
 def test_the_gpu_script_is_valid_shell() -> None:
     subprocess.run(["bash", "-n", str(ROOT / "benchmarks" / "gpu_check.sh")], check=True)
-
-
-def test_peers_take_turns_with_the_engine_in_miniature(tmp_path: Path) -> None:
-    """The peer that is always installed; the others' workers need environments of their own."""
-    command = [sys.executable, str(ROOT / "benchmarks" / "latency.py"), str(tmp_path), "encoder", "llm", "--small"]
-    command += [
-        "--rounds",
-        "1",
-        "--threads",
-        "1",
-        "--ours",
-        "bfloat16",
-        "--peers",
-        "transformers",
-        "llama_cpp",
-        "--out",
-        str(tmp_path),
-    ]
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    done = subprocess.run(command, check=True, env=environment, capture_output=True, text=True)
-    assert "llama_cpp is not installed" in done.stderr
-    for suite, peer in (("encoder", "transformers float32"), ("llm", "transformers bfloat16")):
-        report = json.loads((tmp_path / f"{suite}.json").read_text(encoding="utf-8"))
-        names = {row["name"] for row in report["rows"] if "failed" not in row}
-        assert {"lrengine bfloat16", peer} <= names
