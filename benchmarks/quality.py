@@ -30,6 +30,7 @@ from lrengine.data.examples import Example
 from lrengine.data.files import read_rows
 from lrengine.evaluation.bootstrap import Bootstrap, Interval, interval
 from lrengine.evaluation.statistics import CLASSIFICATION, TEXT, Rows, Statistic
+from lrengine.quantize import DEFAULT_GROUP_SIZE, quantize
 
 RESAMPLES = 2000
 BATCH = 16
@@ -45,13 +46,14 @@ class Found:
 
 @dataclass(frozen=True)
 class Row:
-    """A line of the table. values: of the metrics; against: their differences to float32's; equal: in percent."""
+    """A line of the table. values: of the metrics; against: their differences to float32's; equal: in percent, where
+    there are answers."""
 
     dtype: str
     megabytes: float
     values: dict[str, Interval]
     against: dict[str, Interval]
-    equal: float
+    equal: float | None
 
 
 def label_texts(engine: Engine, examples: Sequence[Example], args: argparse.Namespace) -> Found:
@@ -131,23 +133,25 @@ TASKS: dict[str, tuple[Read, Ask]] = {
 
 
 def measured(examples: Sequence[Example], ask: Ask, args: argparse.Namespace) -> list[Row]:
-    from lrengine.quantize import quantize
-
     bootstrap = Bootstrap(examples, RESAMPLES)
     rows: list[Row] = []
     with tempfile.TemporaryDirectory() as work:
-        for dtype in ["float32", *(dtype for dtype in args.dtypes if dtype != "float32")]:
-            directory = args.directory if dtype == "float32" else Path(work) / dtype
+        for name in ["float32", *(name for name in args.dtypes if name != "float32")]:
+            dtype, _, group_size = name.partition(":")
+            directory = args.directory if dtype == "float32" else Path(work) / name
             if directory != args.directory:
-                quantize(args.directory, directory, dtype)
+                quantize(args.directory, directory, dtype, group_size=int(group_size or DEFAULT_GROUP_SIZE))
             size = sum(file.stat().st_size for file in directory.glob("*.safetensors")) / 1e6
             found = ask(Engine.load(directory, dtype=dtype, threads=args.threads), examples, args)
-            scores = {name: bootstrap.scores(found.answers, metric)["all"] for name, metric in found.metrics.items()}
+            scores = {
+                metric: bootstrap.scores(found.answers, statistic)["all"] for metric, statistic in found.metrics.items()
+            }
             if not rows:
                 first, expected = scores, found.answers
-            same = 100 * float(np.mean([a == b for a, b in zip(found.answers, expected, strict=True)]))
-            against = {name: interval(score - first[name]) for name, score in scores.items()}
-            rows.append(Row(dtype, size, {name: interval(score) for name, score in scores.items()}, against, same))
+            equal = [a == b for a, b in zip(found.answers, expected, strict=True)]
+            same = 100 * float(np.mean(equal)) if any(expected) else None
+            against = {metric: interval(score - first[metric]) for metric, score in scores.items()}
+            rows.append(Row(name, size, {metric: interval(score) for metric, score in scores.items()}, against, same))
     return rows
 
 
@@ -161,7 +165,7 @@ def table(rows: Sequence[Row]) -> str:
             change = row.against[name]
             cells.append(f"{row.values[name].value:.2f}")
             cells.append("" if row is rows[0] else f"{change.value:+.2f} [{change.low:+.2f}, {change.high:+.2f}]")
-        lines.append([*cells, f"{row.equal:.1f}%"])
+        lines.append([*cells, "" if row.equal is None else f"{row.equal:.1f}%"])
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
@@ -170,7 +174,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("task", choices=TASKS)
     parser.add_argument("directory", metavar="DIR", type=Path)
     parser.add_argument("data", metavar="FILE", type=Path, nargs="+")
-    parser.add_argument("--dtypes", nargs="+", default=["float32", "bfloat16", "int8", "int4"])
+    parser.add_argument(
+        "--dtypes", nargs="+", default=["float32", "bfloat16", "int8", "int4"], help="int4:32: groups of 32"
+    )
     parser.add_argument("--source", default="text", help="column (default: text)")
     parser.add_argument("--target", default="label", help="column of labels, references or texts (default: label)")
     parser.add_argument("--split", nargs="+", help='only rows whose column "split" is one of these')

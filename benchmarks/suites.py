@@ -199,7 +199,7 @@ SUITES: dict[str, dict[str, Part]] = {
         "all": part(
             real,
             OURS,
-            ("transformers float32", "transformers float32+compile"),
+            ("transformers float32",),
             [replace(REAL, batch=batch) for batch in (1, 4, 16)],
         ),
     },

@@ -21,9 +21,10 @@ def convert(source: Path, target: Path, quantized: bool) -> None:
     from optimum.exporters.onnx import main_export
 
     model_type = json.loads((source / "config.json").read_text(encoding="utf-8"))["model_type"]
-    exported = target.with_name(target.name.replace("int8", "float32")) if quantized else target
-    main_export(str(source), str(exported), task=TASKS[model_type], no_post_process=True, do_validation=False)
-    (exported / "config.json").write_text((source / "config.json").read_text(encoding="utf-8"), encoding="utf-8")
+    exported = target.with_name(target.name.removesuffix("-int8") + "-float32") if quantized else target
+    if not exported.exists():
+        main_export(str(source), str(exported), task=TASKS[model_type], no_post_process=True, do_validation=False)
+        (exported / "config.json").write_text((source / "config.json").read_text(encoding="utf-8"), encoding="utf-8")
     if not quantized:
         return
     from onnxruntime.quantization import QuantType, quantize_dynamic
