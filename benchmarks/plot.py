@@ -95,7 +95,7 @@ def roofline(suites: dict[str, list[Figures]]) -> Any:
     if not found:
         return None
     figure, axes = plt.subplots(figsize=(6, 4.2), layout="constrained")
-    points = {}
+    points: dict[str, list[Point]] = {}
     for one in found:
         points.setdefault(one.name, []).append(((one.step_bytes or 0) / 1e6, (one.token_us or 0) / 1e3))
     draw(

@@ -121,10 +121,8 @@ def as_list(value: Any) -> list[str]:
     return value if isinstance(value, list) else [] if value is None else [str(value)]
 
 
-Read, Ask = (
-    Callable[[argparse.Namespace], list[Example]],
-    Callable[[Engine, Sequence[Example], argparse.Namespace], Found],
-)
+Read = Callable[[argparse.Namespace], list[Example]]
+Ask = Callable[[Engine, Sequence[Example], argparse.Namespace], Found]
 TASKS: dict[str, tuple[Read, Ask]] = {
     "labels": (pairs, label_texts),
     "translation": (pairs, translate),

@@ -11,8 +11,15 @@ from lrengine.bench.model_bytes import step_bytes, weight_bytes
 
 __all__ = ["build_fusion", "build_swcm", "quantized", "step_bytes", "weight_bytes"]
 VOCABULARY = 135_359  # CINO's: XLM-R's pieces that the languages of the paper use
-MT5_LARGE = {"vocab_size": 250_112, "d_model": 1024, "d_kv": 64, "d_ff": 2816, "num_layers": 24, "num_heads": 16}
-MT5_SMALL = {"vocab_size": 320, "d_model": 64, "d_kv": 16, "d_ff": 96, "num_layers": 3, "num_heads": 4}
+MT5_LARGE: dict[str, Any] = {
+    "vocab_size": 250_112,
+    "d_model": 1024,
+    "d_kv": 64,
+    "d_ff": 2816,
+    "num_layers": 24,
+    "num_heads": 16,
+}
+MT5_SMALL: dict[str, Any] = {"vocab_size": 320, "d_model": 64, "d_kv": 16, "d_ff": 96, "num_layers": 3, "num_heads": 4}
 
 
 def llama_sizes(small: bool) -> dict[str, Any]:
