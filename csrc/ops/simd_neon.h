@@ -101,7 +101,70 @@ struct Neon {
         vst1q_f32(out, vpaddq_f32(fold(a, b), fold(c, d)));
     }
 
+    // Integer products, two of 16 bits a lane.
+    struct Int {
+        int32x4_t low, high;
+    };
+    using DotInput = std::int16_t;
+    // A tile of 4 x 2 vectors of sums: 16 registers of sums, 4 of weights and 1 of inputs.
+    static constexpr int kDotRows = 4;
+    static constexpr int kDotOffset = 0;
+
+    static Int zero_int() { return set_int(0); }
+    static Int set_int(std::int32_t value) { return {vdupq_n_s32(value), vdupq_n_s32(value)}; }
+    static Int load_int(const std::int32_t* p) { return {vld1q_s32(p), vld1q_s32(p + 4)}; }
+    static void store_int(std::int32_t* p, Int v) {
+        vst1q_s32(p, v.low);
+        vst1q_s32(p + 4, v.high);
+    }
+    static Int sub_int(Int a, Int b) { return {vsubq_s32(a.low, b.low), vsubq_s32(a.high, b.high)}; }
+    static Float to_float(Int v) { return {vcvtq_f32_s32(v.low), vcvtq_f32_s32(v.high)}; }
+    static Int load_weights(const std::int8_t* p) {
+        const int8x16_t bytes = vld1q_s8(p);
+        return {vreinterpretq_s32_s16(vmovl_s8(vget_low_s8(bytes))), vreinterpretq_s32_s16(vmovl_high_s8(bytes))};
+    }
+    static Int load_weights(const std::int8_t* p, std::int64_t count) {
+        std::int8_t padded[2 * kWidth] = {};
+        for (std::int64_t i = 0; i < count; ++i) padded[i] = p[i];
+        return load_weights(padded);
+    }
+    static Int spread(const std::int16_t* p) {
+        std::int32_t pair;
+        __builtin_memcpy(&pair, p, sizeof pair);
+        return set_int(pair);
+    }
+    static Int dot(Int sum, Int weights, Int x) {
+        return {dot(sum.low, weights.low, x.low), dot(sum.high, weights.high, x.high)};
+    }
+    static void store_inputs(std::int16_t* p, Float v) {
+        vst1q_s16(p, vcombine_s16(vqmovn_s32(vcvtnq_s32_f32(v.low)), vqmovn_s32(vcvtnq_s32_f32(v.high))));
+    }
+    static void transpose(Int (&v)[kWidth]) {
+        const auto below = transposed(v[4].low, v[5].low, v[6].low, v[7].low);
+        const auto beside = transposed(v[0].high, v[1].high, v[2].high, v[3].high);
+        const auto across = transposed(v[4].high, v[5].high, v[6].high, v[7].high);
+        const auto first = transposed(v[0].low, v[1].low, v[2].low, v[3].low);
+#pragma GCC unroll 4
+        for (int i = 0; i < 4; ++i) {
+            v[i] = {first.rows[i], below.rows[i]};
+            v[4 + i] = {beside.rows[i], across.rows[i]};
+        }
+    }
+
 private:
+    struct Square {
+        int32x4_t rows[4];
+    };
+    static Square transposed(int32x4_t a, int32x4_t b, int32x4_t c, int32x4_t d) {
+        const int64x2_t ab = vreinterpretq_s64_s32(vtrn1q_s32(a, b)), ab_odd = vreinterpretq_s64_s32(vtrn2q_s32(a, b));
+        const int64x2_t cd = vreinterpretq_s64_s32(vtrn1q_s32(c, d)), cd_odd = vreinterpretq_s64_s32(vtrn2q_s32(c, d));
+        return {{vreinterpretq_s32_s64(vtrn1q_s64(ab, cd)), vreinterpretq_s32_s64(vtrn1q_s64(ab_odd, cd_odd)),
+                 vreinterpretq_s32_s64(vtrn2q_s64(ab, cd)), vreinterpretq_s32_s64(vtrn2q_s64(ab_odd, cd_odd))}};
+    }
+    static int32x4_t dot(int32x4_t sum, int32x4_t weights, int32x4_t x) {
+        const int16x8_t w = vreinterpretq_s16_s32(weights), values = vreinterpretq_s16_s32(x);
+        return vaddq_s32(sum, vpaddq_s32(vmull_s16(vget_low_s16(w), vget_low_s16(values)), vmull_high_s16(w, values)));
+    }
     static Float widen(int16x8_t v) {
         return {vcvtq_f32_s32(vmovl_s16(vget_low_s16(v))), vcvtq_f32_s32(vmovl_high_s16(v))};
     }
