@@ -23,6 +23,7 @@ RECIPES = SAMPLE.parents[1] / "recipes"
 SHORT = {"max_steps": 2, "batch_size": 2, "device": "cpu", "tensorboard": "false", "progress": "false"}
 LANGUAGES = ("bn", "hi", "kk", "ml", "mn", "si", "sw", "ta", "ug", "ur", "zh", "dz", "en")
 SPLITS = ("train", "dev", "test")
+NAMES = "abcdefghijklmnopqrs"
 
 
 def rows(language: str) -> list[dict[str, Any]]:
@@ -30,8 +31,8 @@ def rows(language: str) -> list[dict[str, Any]]:
     return [
         {
             "id": str(n),
-            "en": f"string {n}",
-            "text": f"{language} name {n}",
+            "en": f"string {NAMES[n]}",
+            "text": f"{language} name {NAMES[n]}",
             "label": ("a", "b")[n % 2],
             "split": SPLITS[n % 3],
         }
@@ -87,6 +88,50 @@ def test_joining_keeps_strings_of_one_split(tmp_path):
         write_lines(tmp_path / f"{name}.jsonl", [*pairs, {"en": "a", "text": "second", "split": "train"}])
     found = joining().join([tmp_path / f"{name}.jsonl" for name in ("zh", "ug", "kk")])
     assert found == [{"en": "a", "split": "train", "zh": "zh a", "ug": "ug a", "kk": "kk a"}]
+
+
+ROWS = [
+    {"en": "Close", "split": "train", "zh": "关闭", "ug": "ياپ", "kk": "Жабу"},
+    {"en": "Shut", "split": "test", "zh": "关闭！", "ug": "تاقا", "kk": "Жап"},
+    {"en": "Open", "split": "train", "zh": "打开", "kk": "жап 2"},
+    {"en": "SHUT...", "split": "train", "zh": "关上", "kk": "Өшіру"},
+    {"en": "Save", "split": "dev", "zh": "保存", "kk": "Сақтау"},
+    {"en": "Keep", "split": "train", "zh": "保存", "ug": "ساقلا", "kk": "Ұстау"},
+    {"en": "9", "split": "train", "zh": "10", "kk": "10", "ug": "10"},
+]
+
+
+def test_no_held_out_string_is_left_in_training():
+    """Nor one that differs in case, digits and signs alone, in any language; "10" is not near "关闭！"."""
+    kept, taken = joining().without_leaks(ROWS)
+    assert [(row["en"], sorted(row.keys() - {"en", "split"})) for row in kept] == [
+        ("Close", ["kk", "ug"]),  # its Chinese is a test string
+        ("Shut", ["kk", "ug", "zh"]),  # a test row is as it was
+        # "Open" has one language left, "SHUT..." is the English of a test string
+        ("Save", ["kk", "zh"]),
+        ("Keep", ["kk", "ug"]),  # its Chinese is a dev string
+        ("9", ["kk", "ug", "zh"]),
+    ]
+    assert taken == {"zh": 4, "en": 2, "kk": 2}
+
+
+def test_dev_strings_that_stand_in_test_are_taken_out_too():
+    rows = [{**ROWS[1], "split": split, "en": split} for split in ("test", "dev")]
+    assert [row["en"] for row in joining().without_leaks(rows)[0]] == ["test"]
+
+
+def test_a_thinner_training_set_is_part_of_a_thicker_one():
+    rows = [
+        {"en": str(n), "split": SPLITS[n % 3], "zh": "z", **({"kk": "k"} if n % 2 else {"ug": "u"})} for n in range(90)
+    ]
+    found = {}
+    for pairs in (4, 8):
+        thin = joining().thinned(rows, "zh", pairs)
+        training = [row for row in thin if row["split"] == "train"]
+        assert [sum(name in row for row in training) for name in ("kk", "ug")] == [pairs, pairs]
+        assert [row for row in thin if row["split"] != "train"] == [row for row in rows if row["split"] != "train"]
+        found[pairs] = {row["en"] for row in training}
+    assert found[4] < found[8]
 
 
 def test_kept_states_train_the_same_head(workplace):
