@@ -45,6 +45,7 @@ class SourceConfig:
     prefix: str = ""  # pairs, labels: put before the source text
     name: str | None = None  # of the task in logs and sampling; default from languages or the file
     group: str | None = None  # column of what examples share, such as one sentence's id: bootstrap draws them together
+    licence: str | None = None  # of the data, for the model card
     limit: int | None = None  # at most so many rows after `where`
 
     @property

@@ -31,7 +31,12 @@ def check_same_run(output_dir: Path, config: TrainConfig, checkpoint: Path | Non
         return
     before, now = _flat(yaml.safe_load(saved_path.read_text(encoding="utf-8"))), _flat(config.as_dict())
     for key in sorted(before.keys() | now.keys()):
-        if key.removeprefix("run.") in FREE or key == "data.dev" or key.startswith(("data.dev[", "evaluation")):
+        if (
+            key.removeprefix("run.") in FREE
+            or key == "data.dev"
+            or key.startswith(("data.dev[", "evaluation"))
+            or key.endswith("].licence")
+        ):
             continue
         if before.get(key) != now.get(key):
             raise DataError(

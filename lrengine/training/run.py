@@ -16,11 +16,13 @@ from transformers import PrinterCallback, TrainerCallback, TrainingArguments
 
 from lrengine.data.dataset import Collator, FixedDataset, PlannedDataset
 from lrengine.data.report import DataReport
+from lrengine.training.attention import attention_kernels
 from lrengine.training.checkpoints import STAGING, checkpoint_to_resume, clear_leftovers, publish_files
 from lrengine.training.clock import RunClock
 from lrengine.training.config import TrainConfig
 from lrengine.training.fingerprint import check_same_run
 from lrengine.training.logs import TensorBoardLog, cut_log, evaluations, losses
+from lrengine.training.model_card import write_model_card
 from lrengine.training.model_directory import Parts
 from lrengine.training.processes import Processes
 from lrengine.training.setup import Setup, prepare
@@ -45,7 +47,7 @@ class TrainResult:
 
 def train(config: TrainConfig, parts: Parts | None = None, callbacks: Sequence[TrainerCallback] = ()) -> TrainResult:
     """Train as `config` says; `config.run.output_dir` becomes a model directory with `train_log.jsonl`,
-    `data_report.json` and `train_config.yaml` beside the model.
+    `data_report.json`, `train_config.yaml` and the model card, `README.md`, beside the model.
 
     parts: a model and its tokenizers that are already in memory, instead of what config.model names; the model is
     trained in place. callbacks: more of transformers' TrainerCallbacks. Raises DataError for everything that the config
@@ -76,17 +78,23 @@ def train(config: TrainConfig, parts: Parts | None = None, callbacks: Sequence[T
             yaml.safe_dump(config.as_dict(), allow_unicode=True, sort_keys=False)
         )
     started = time.monotonic()
-    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint is not None else None)
+    with attention_kernels(run.bf16, trainer.args.device.type == "cpu"):
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint is not None else None)
     final = _final_metrics(trainer) if setup.dev_examples else {}
+    curve = losses(trainer.state.log_history)
+    seconds = time.monotonic() - started
     if processes.is_first:
         _write_final(output_dir, setup.parts)
+        steps, loss = trainer.state.global_step, curve[-1][1] if curve else None
+        outcome = {"steps": steps, "seconds": seconds, "train_loss": loss, "metrics": final}
+        write_model_card(output_dir, config, setup.parts.model, setup.report, outcome)
     trainer.accelerator.wait_for_everyone()
     return TrainResult(
         output_dir=output_dir,
         steps=trainer.state.global_step,
-        seconds=time.monotonic() - started,
+        seconds=seconds,
         stopped_by="seconds" if clock.out_of_time else "steps",
-        train_loss=losses(trainer.state.log_history),
+        train_loss=curve,
         eval_history=evaluations(trainer.state.log_history),
         final_metrics=final,
         data_report=setup.report,

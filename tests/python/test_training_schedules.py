@@ -1,4 +1,4 @@
-"""Learning rate, time budget, scheduled sampling."""
+"""Learning rate, time budget, attention kernels, scheduled sampling."""
 
 import math
 from types import SimpleNamespace
@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from lrengine.training.attention import attention_kernels
 from lrengine.training.clock import RunClock, learning_rate_factor
 from lrengine.training.config import ScheduledSampling
 from lrengine.training.scheduled_sampling import mix_predictions, own_prediction_probability, sampled_decoder_inputs
@@ -43,6 +44,13 @@ def test_a_resumed_clock_goes_on_where_it_was():
     clock.max_seconds = 3.0
     clock.on_step_end(args, state, control)
     assert control.should_training_stop and clock.out_of_time
+
+
+@pytest.mark.parametrize(("bf16", "on_cpu", "fused"), [(True, True, False), (True, False, True), (False, True, True)])
+def test_only_bfloat16_on_a_cpu_goes_without_the_fused_attention(bf16, on_cpu, fused):
+    with attention_kernels(bf16, on_cpu):
+        assert torch.backends.cuda.flash_sdp_enabled() is fused and torch.backends.cuda.math_sdp_enabled()
+    assert torch.backends.cuda.flash_sdp_enabled()
 
 
 def test_the_linear_schedule():
