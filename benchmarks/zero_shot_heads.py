@@ -70,7 +70,9 @@ class Head(nn.Module):
         return self.linear(self.dropout(fused.sum(1) / mask.sum(1, keepdim=True)))  # type: ignore[no-any-return]
 
 
-def trained(mixer: dict[str, Any], states: States, labels: Tensor, classes: int, seed: int) -> Head:
+def trained(
+    mixer: dict[str, Any], states: States, labels: Tensor, classes: int, seed: int, epochs: int = EPOCHS
+) -> Head:
     torch.manual_seed(seed)
     _, layers, width = states[0].shape
     head = Head(mixer, layers, width, classes)
@@ -79,11 +81,11 @@ def trained(mixer: dict[str, Any], states: States, labels: Tensor, classes: int,
         {"params": list(head.linear.parameters())},
     ]
     optimizer = torch.optim.AdamW([group for group in groups if group["params"]], lr=RATE, weight_decay=DECAY)
-    steps = EPOCHS * math.ceil(len(states) / BATCH)
+    steps = epochs * math.ceil(len(states) / BATCH)
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda step: min(1.0, step / (WARMUP * steps)) * 0.5 * (1 + math.cos(math.pi * step / steps))
     )
-    for _ in range(EPOCHS):
+    for _ in range(epochs):
         for chosen in torch.randperm(len(states)).split(BATCH):
             loss = nn.functional.cross_entropy(head([states[i] for i in chosen.tolist()]), labels[chosen])
             optimizer.zero_grad()

@@ -83,13 +83,14 @@ def overlap(train: Sequence[Example], test: Sequence[Example]) -> dict[str, int]
     """Test examples whose source is a training source of the same task: `same`, letter by letter; `near`, but for case,
     digits, signs and white space."""
     exact = {(example.task, example.source) for example in train}
-    rough = {(example.task, _rough(example.source)) for example in train}
+    roughly = {(example.task, rough(example.source)) for example in train}
     same = [(example.task, example.source) in exact for example in test]
-    near = [(example.task, _rough(example.source)) in rough for example in test]
+    near = [(example.task, rough(example.source)) in roughly for example in test]
     return {"same": sum(same), "near": sum(near) - sum(same)}
 
 
-def _rough(text: str) -> str:
+def rough(text: str) -> str:
+    """`text` but for case, digits, signs and white space; itself where nothing is left."""
     letters = "".join(character for character in text.lower() if character.isalpha())
     return letters or text
 
