@@ -181,7 +181,8 @@ test-transformers-4: $(VENV)/.built $(VENV)/.test-ready
 	$(BIN)/python -m pytest -q -p no:cacheprovider -k "not (two_processes and accelerate)" \
 	    tests/python/test_models_*.py tests/python/test_training_*.py tests/python/test_data_*.py \
 	    tests/python/test_convert_*.py tests/python/test_evaluation_cli.py \
-	    tests/python/test_engine_generate.py tests/python/test_engine_stop_ids.py tests/python/test_export_optimum.py
+	    tests/python/test_engine_generate.py tests/python/test_engine_stop_ids.py tests/python/test_export_optimum.py \
+	    tests/python/test_benchmark_suites.py
 
 # Instructions and bytes of a decoded token against stored figures: half a minute, left out with a word without valgrind.
 work: configure $(VENV)/.built

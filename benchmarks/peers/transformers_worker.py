@@ -24,7 +24,8 @@ def open_model(message: dict[str, Any]) -> tuple[Run, dict[str, str]]:
     if compiled:
         model.forward = torch.compile(model.forward)
     fusion = model.config.model_type == "layer_fusion"
-    end = model.config.eos_token_id if not hasattr(model, "generation_config") else model.generation_config.eos_token_id
+    settings = getattr(model, "generation_config", None) or model.config  # classifiers have none, or have it empty
+    end = settings.eos_token_id
     ends = [] if end is None else end if isinstance(end, list) else [end]
 
     def run(workload: dict[str, Any], new_tokens: int) -> None:
