@@ -37,17 +37,27 @@ class Decoder(ABC):
     step_graph: str
 
     def __init__(
-        self, manifest: Manifest, graphs: dict[str, Graph], provider: Provider, sources: int, rows_per_source: int
+        self,
+        manifest: Manifest,
+        graphs: dict[str, Graph],
+        provider: Provider,
+        sources: Sequence[Ids],
+        rows_per_source: int,
     ) -> None:
         self.manifest, self.graphs, self.provider = manifest, graphs, provider
-        self.sources, self.rows_per_source = sources, rows_per_source
+        self.sources, self.rows_per_source = len(sources), rows_per_source
         file = graphs[self.step_graph].file
         self.fixed_rows = file.size("input_ids", 0)
         self.fixed_past = file.size("cache_rows", 1)
         self._step = graphs[self.step_graph].bind()
         self._cache: FlatCache | None = None
         self._logits = np.zeros((0, manifest.vocab_size), np.float32)
-        self._own_slots = np.arange(sources, dtype=np.int32) * rows_per_source
+        self._own_slots = np.arange(self.sources, dtype=np.int32) * rows_per_source
+        self._read(sources)
+
+    @abstractmethod
+    def _read(self, sources: Sequence[Ids]) -> None:
+        """Runs the encoder's side; the last thing that a decoder is made of."""
 
     @abstractmethod
     def first_length(self, source: int) -> int:
@@ -78,25 +88,36 @@ class Decoder(ABC):
         longest = max(self.first_length(b) + len(row) for b, row in enumerate(tokens))
         if longest > 1 and self.fixed_past is None:
             return self._feed_whole(tokens, wanted)
-        return self._feed_by_steps(tokens, wanted, longest)
+        return self._feed_by_steps(tokens, wanted)
 
     @abstractmethod
     def _feed_whole(self, tokens: Sequence[Ids], wanted: Sequence[range]) -> Floats: ...
 
-    def _feed_by_steps(self, tokens: Sequence[Ids], wanted: Sequence[range], longest: int) -> Floats:
-        """A position at a time: of static graphs, and of sequences of one token."""
+    def _feed_by_steps(self, tokens: Sequence[Ids], wanted: Sequence[range]) -> Floats:
+        """A token at a time behind what a prefill reads: of static graphs, and of sequences of one token."""
         starts = np.cumsum([0, *(len(each) for each in wanted)])
         logits = np.empty((int(starts[-1]), self.manifest.vocab_size), np.float32)
-        ends = [self.first_length(b) + len(row) for b, row in enumerate(tokens)]
-        for position in range(longest):
-            there = np.asarray([b for b, end in enumerate(ends) if position < end], np.int32)
-            ids = np.asarray([self._token_at(int(b), position, tokens[b]) for b in there], np.int64)
-            lengths = np.full(len(there), position, np.int32)
-            found = self._run_step(ids, self._own_slots[there], there, lengths, None, per_source=1)
-            for row, b in enumerate(there):
-                if position in wanted[b]:
-                    logits[starts[b] + wanted[b].index(position)] = found[row]
+        ends = np.asarray([self.first_length(b) + len(row) for b, row in enumerate(tokens)])
+        read = np.zeros(len(tokens), np.int64)
+        if self.fixed_past is not None:
+            read, last = self._prefill(tokens, wanted)
+            for b, row in last.items():
+                logits[starts[b]] = row
+        for step in range(int((ends - read).max())):
+            there = np.flatnonzero(read + step < ends).astype(np.int32)
+            lengths = (read[there] + step).astype(np.int32)
+            ids = [self._token_at(int(b), int(at), tokens[b]) for b, at in zip(there, lengths, strict=True)]
+            slots = self._own_slots[there]
+            found = self._run_step(np.asarray(ids, np.int64), slots, there, lengths, None, per_source=1)
+            for row, (b, at) in enumerate(zip(there, lengths, strict=True)):
+                if at in wanted[b]:
+                    logits[starts[b] + wanted[b].index(int(at))] = found[row]
         return logits
+
+    def _prefill(self, tokens: Sequence[Ids], wanted: Sequence[range]) -> tuple[Int64s, dict[int, Floats]]:
+        """Of a static export: how many positions of each row one run has read, and the first wanted logits of the rows
+        that it reached."""
+        return np.zeros(len(tokens), np.int64), {}
 
     def _token_at(self, source: int, position: int, tokens: Ids) -> int:
         return int(tokens[position - self.first_length(source)])
@@ -151,18 +172,10 @@ class SwcmDecoder(Decoder):
 
     step_graph = "decoder_with_past"
 
-    def __init__(
-        self,
-        manifest: Manifest,
-        graphs: dict[str, Graph],
-        provider: Provider,
-        sources: Sequence[Ids],
-        rows_per_source: int,
-    ) -> None:
-        super().__init__(manifest, graphs, provider, len(sources), rows_per_source)
-        file = graphs["encoder"].file
+    def _read(self, sources: Sequence[Ids]) -> None:
+        file = self.graphs["encoder"].file
         self._batch = file.size("input_ids", 0)
-        ids, mask = padded(sources, manifest.source_pad, self._batch, file.size("input_ids", 1))
+        ids, mask = padded(sources, self.manifest.source_pad, self._batch, file.size("input_ids", 1))
         self._mask = mask
         self._cross = self._encode(ids, mask)
         self._bound = (-1, -1)
@@ -234,15 +247,7 @@ class FusionDecoder(Decoder):
 
     step_graph = "llm_with_past"
 
-    def __init__(
-        self,
-        manifest: Manifest,
-        graphs: dict[str, Graph],
-        provider: Provider,
-        sources: Sequence[Ids],
-        rows_per_source: int,
-    ) -> None:
-        super().__init__(manifest, graphs, provider, len(sources), rows_per_source)
+    def _read(self, sources: Sequence[Ids]) -> None:
         self._prefixes = self._map(sources)
         self._width = self._prefixes[0].shape[1]
         self._bound_rows = -1
@@ -284,23 +289,45 @@ class FusionDecoder(Decoder):
     def _feed_whole(self, tokens: Sequence[Ids], wanted: Sequence[range]) -> Floats:
         lengths = [self.first_length(b) + len(row) for b, row in enumerate(tokens)]
         count, longest = len(tokens), max(lengths)
-        ids = np.full((count, longest), self.manifest.pad, np.int64)
-        embeds = np.zeros((count, longest, self._width), np.float32)
-        for b, row in enumerate(tokens):
-            first = self.first_length(b)
-            ids[b, :first] = -1
-            ids[b, first : lengths[b]] = row
-            embeds[b, :first] = self._prefixes[b]
         picked = np.concatenate([np.asarray(each, np.int64) + b * longest for b, each in enumerate(wanted)])
-        binding = self._step
+        logits = self._read_rows(self._step, tokens, lengths, (count, longest), picked)
+        self._bound_rows, self._logits = -1, self._logits[:0]  # what is bound now is of another shape
+        return logits
+
+    def _prefill(self, tokens: Sequence[Ids], wanted: Sequence[range]) -> tuple[Int64s, dict[int, Floats]]:
+        graph = self.graphs.get("llm_prefill")
+        if graph is None or len(tokens) > (graph.file.size("input_ids", 0) or 0):
+            return super()._prefill(tokens, wanted)  # more sources than it takes, in the rows of beams
+        shape = (graph.file.size("input_ids", 0) or 0, graph.file.size("input_ids", 1) or 0)
+        # A row's logits come out of one place: the first that is wanted, or the last that fits.
+        lengths = [min(shape[1], each.start + 1) for each in wanted]
+        picked = np.arange(shape[0], dtype=np.int64) * shape[1]
+        picked[: len(lengths)] += np.asarray(lengths) - 1
+        binding = graph.bind()
+        self.cache.give_past(binding)
+        logits = self._read_rows(binding, tokens, lengths, shape, picked)
+        reached = {b: logits[b] for b, length in enumerate(lengths) if length == wanted[b].start + 1}
+        return np.asarray(lengths, np.int64), reached
+
+    def _read_rows(
+        self, binding: Binding, tokens: Sequence[Ids], lengths: Sequence[int], shape: tuple[int, int], picked: Int64s
+    ) -> Floats:
+        """Runs the first lengths[b] positions of every row, right-padded to `shape`, into an empty cache; the logits of
+        the places `picked`."""
+        ids = np.full(shape, self.manifest.pad, np.int64)
+        embeds = np.zeros((*shape, self._width), np.float32)
+        for b, (row, length) in enumerate(zip(tokens, lengths, strict=True)):
+            first = min(self.first_length(b), length)
+            ids[b, :first] = -1
+            ids[b, first:length] = row[: length - first]
+            embeds[b, :first] = self._prefixes[b][:first]
         binding.give(input_ids=ids, embeds=embeds, logit_rows=picked)
-        binding.give(position=np.zeros(count, np.int64), cache_rows=np.zeros((count, 1), np.int64))
-        begin = self.cache.take_new(binding, count, longest)
+        binding.give(position=np.zeros(shape[0], np.int64), cache_rows=np.zeros((shape[0], 1), np.int64))
+        begin = self.cache.take_new(binding, *shape)
         for b, length in enumerate(lengths):
             positions = np.arange(length)
-            self.cache.name(int(self._own_slots[b]), positions, begin + b * longest + positions)
+            self.cache.name(int(self._own_slots[b]), positions, begin + b * shape[1] + positions)
         logits = np.empty((len(picked), self.manifest.vocab_size), np.float32)
         binding.fill("logits", logits)
         binding.run()
-        self._bound_rows, self._logits = -1, self._logits[:0]  # what is bound now is of another shape
         return logits

@@ -20,6 +20,7 @@ from lrengine.export.manifest import MANIFEST, manifest
 from lrengine.export.options import DEFAULT_OPSET, ExportOptions, Profile
 from lrengine.export.plan import Plan, plan_export
 from lrengine.export.products import BlockInt8Products, FloatProducts, QdqInt8Products
+from lrengine.export.smoothing import RecordedProducts, smoothing_scales
 from lrengine.export.weights import WEIGHTS_FILE, ModelWeights, WeightFile
 from lrengine.request import rows
 from lrengine.safetensors_directory import SafetensorsDirectory
@@ -57,15 +58,21 @@ def export_onnx(
 def _products(source: Path, options: ExportOptions, calibration: Any) -> FloatProducts:
     if options.dtype != "int8":
         return FloatProducts()
-    if calibration is None:
-        return BlockInt8Products()
-    from lrengine.export.calibrate import measure_ranges
+    from lrengine.export.calibrate import measure_columns
 
-    sources = _calibration_rows(source, calibration)
+    sources = None if calibration is None else _calibration_rows(source, calibration)
     with tempfile.TemporaryDirectory() as folder:
-        plain, floats = Path(folder), FloatProducts()
-        _write(source, plain, _config(source), ExportOptions(opset=options.opset), floats)
-        return QdqInt8Products(measure_ranges(plain, sources, floats.inputs))
+        plain, recorded = Path(folder), RecordedProducts()
+        _write(source, plain, _config(source), ExportOptions(opset=options.opset), recorded)
+        largest = measure_columns(plain, sources, recorded.written)
+    smooth = smoothing_scales(recorded, largest)
+    if sources is None:
+        return BlockInt8Products(smooth)
+    ranges = {
+        name: [float((found / smooth[each.weight]).max()) for each, found in zip(written, largest[name], strict=True)]
+        for name, written in recorded.written.items()
+    }
+    return QdqInt8Products(smooth, ranges)
 
 
 def _calibration_rows(source: Path, calibration: Any) -> list[list[int]]:
@@ -108,7 +115,9 @@ def _write_graphs(
     narrow = "float32" if options.dtype == "int8" else options.dtype
     with SafetensorsDirectory(source) as tensors, WeightFile(partial / WEIGHTS_FILE) as file:
         weights = ModelWeights(tensors, file, NARROW_TYPES[narrow][1])
-        graphs = {name: Graph(name, weights, narrow, options.opset, products, plan.fixed) for name in plan.builds}
+        graphs = {
+            name: Graph(name, weights, narrow, options.opset, products, plan.fixed_in(name)) for name in plan.builds
+        }
         for name, build in plan.builds.items():
             build(graphs[name])
             onnx.save(graphs[name].model(), partial / f"{name}.onnx")

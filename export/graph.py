@@ -142,6 +142,12 @@ class Graph:
             return self.constant(np.arange(self.fixed[symbol]))
         return self.op("Range", self.integer(0), self.scalar_dim(symbol), self.integer(1))
 
+    def range_row(self, symbol: str) -> str:
+        """The same as a row [1, symbol]; a constant is then none that onnx's inference takes for a shape."""
+        if symbol in self.fixed:
+            return self.constant(np.arange(self.fixed[symbol])[None])
+        return self.op("Unsqueeze", self.range(symbol), self.ints(0))
+
     def reshape(self, value: str, *shape: Dim) -> str:
         """Numbers as in ONNX (0: as the input's, -1: what is left), symbols: dimensions of the inputs."""
         known = self._known(shape)

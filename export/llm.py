@@ -111,7 +111,7 @@ class Llm:
     def _turns(self, g: Graph, position: str) -> tuple[str, str]:
         """Narrow cosines and sines [rows, length, 1, head_dim], both halves alike."""
         frequencies = g.constant(inverse_frequencies(self.config, self.head_dim))
-        index = g.op("Add", g.op("Unsqueeze", position, g.ints(1)), g.op("Unsqueeze", g.range("length"), g.ints(0)))
+        index = g.op("Add", g.op("Unsqueeze", position, g.ints(1)), g.range_row("length"))
         angles = g.op("Unsqueeze", g.op("Cast", index, to=TensorProto.FLOAT), g.ints(2, 3))
         angles = g.op("Mul", angles, frequencies)
         angles = g.op("Concat", angles, angles, axis=-1)

@@ -265,12 +265,17 @@ def _same_shape(said: tuple[int | str, ...], found: tuple[int | str, ...]) -> bo
 
 
 def _check_decoder(manifest: Manifest, where: str) -> None:
-    """The step's inputs and outputs are what the cache, the vocabulary and the model type ask for."""
-    cache = manifest.cache
+    names = ("llm_with_past", "llm_prefill") if manifest.model_type == "layer_fusion" else ("decoder_with_past",)
+    for name in names:
+        if name in manifest.graphs:
+            _check_step(manifest, name, where)
+
+
+def _check_step(manifest: Manifest, name: str, where: str) -> None:
+    """A graph's inputs and outputs are what the cache, the vocabulary and the model type ask for."""
+    cache, graph = manifest.cache, manifest.graphs[name]
     assert cache is not None
     fused = manifest.model_type == "layer_fusion"
-    name = "llm_with_past" if fused else "decoder_with_past"
-    graph = manifest.graphs[name]
 
     def need(values: dict[str, Value], value: str, type_: str, fits: Callable[[tuple[int | str, ...]], bool]) -> None:
         found = values.get(value)

@@ -22,11 +22,16 @@ Build = Callable[[Graph], None]
 
 @dataclass(frozen=True)
 class Plan:
-    """builds: graphs by name; fixed: the dimensions that a static export knows, by symbol."""
+    """builds: graphs by name; fixed: the dimensions that a static export knows, by symbol; fixed_of: those that one
+    graph has otherwise."""
 
     facts: Facts
     builds: dict[str, Build]
     fixed: dict[str, int] = field(default_factory=dict)
+    fixed_of: dict[str, dict[str, int]] = field(default_factory=dict)
+
+    def fixed_in(self, graph: str) -> dict[str, int]:
+        return self.fixed | self.fixed_of.get(graph, {})
 
 
 def plan_export(config: dict[str, Any], options: ExportOptions) -> Plan:
@@ -61,7 +66,8 @@ def _layer_fusion(config: dict[str, Any], options: ExportOptions) -> Plan:
     prefix = prefix_tokens(config, profile.source if profile else None) or 0
     capacity = _capacity(profile, prefix, llm.max_length)
     shape = _cache_shape(llm.layers, llm.heads, llm.kv_heads, llm.head_dim, options)
-    cache = {**shape, **_cache_size(profile, capacity), "cross": None}
+    size = _cache_size(profile, capacity, prefix)
+    cache = {**shape, **size, "cross": None}
     facts = Facts(
         config["llm"]["vocab_size"],
         max_source(config["encoder"]),
@@ -75,9 +81,14 @@ def _layer_fusion(config: dict[str, Any], options: ExportOptions) -> Plan:
         "encode": FusedEncoder(config).build_encode,
     }
     fixed = _fixed(profile, capacity)
-    if profile is not None:
-        fixed |= {"length": 1, "wanted": profile.batch * profile.beams}
-    return Plan(facts, builds, fixed)
+    if profile is None:
+        return Plan(facts, builds, fixed)
+    rows, batch = profile.batch * profile.beams, profile.batch
+    fixed |= {"length": 1, "wanted": rows, "slots": size["slots"] or 0}
+    builds["llm_prefill"] = llm.build
+    # A slot of nothing for its past: not every runtime takes empty tensors.
+    first = {"rows": batch, "length": prefix, "wanted": batch, "past": 1}
+    return Plan(facts, builds, fixed, {"llm_prefill": first})
 
 
 def _classifier(config: dict[str, Any], options: ExportOptions) -> Plan:
@@ -107,11 +118,11 @@ def _cache_shape(layers: int, heads: int, kv_heads: int, head_dim: int, options:
     return {"layers": layers, "heads": heads, "kv_heads": kv_heads, "head_dim": head_dim, "type": kind}
 
 
-def _cache_size(profile: Profile | None, capacity: int | None) -> dict[str, int | None]:
-    """Both None where they vary."""
+def _cache_size(profile: Profile | None, capacity: int | None, prefilled: int = 0) -> dict[str, int | None]:
+    """Both None where they vary. prefilled: tokens of every source that a prefill writes, padding included."""
     if profile is None or capacity is None:
         return {"slots": None, "capacity": None}
-    return {"slots": profile.batch * profile.beams * capacity, "capacity": capacity}
+    return {"slots": profile.batch * (profile.beams * capacity + prefilled), "capacity": capacity}
 
 
 def _fixed(profile: Profile | None, capacity: int | None) -> dict[str, int]:

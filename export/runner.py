@@ -129,7 +129,8 @@ class OnnxModel:
         return kind(self.manifest, self.graphs, self.provider, sources, rows_per_source)
 
     def _scored_together(self, targets: Sequence[Ids]) -> Iterator[list[int]]:
-        most = self._step_batch() or _ROWS_AT_A_TIME
+        prefill = self.graphs.get("llm_prefill")
+        most = (prefill.file.size("input_ids", 0) if prefill else self._step_batch()) or _ROWS_AT_A_TIME
         part: list[int] = []
         logits = 0
         for index, target in enumerate(targets):

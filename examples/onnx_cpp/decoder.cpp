@@ -14,7 +14,7 @@ ONNXTensorElementDataType element(const std::string& type) {
 
 }  // namespace
 
-// Slot 0 is no token: zeros that empty rows name. The row's tokens are in slots 1, 1 + rows, 1 + 2 rows, ...
+// Slot 0 is no token: zeros that empty rows name. Every run takes the slots behind those of the runs before.
 Decoder::Decoder(const Manifest& manifest, const std::vector<std::int64_t>& source, std::int64_t fed,
                  std::int64_t new_tokens)
     : manifest_(manifest),
@@ -25,7 +25,8 @@ Decoder::Decoder(const Manifest& manifest, const std::vector<std::int64_t>& sour
     room_ = past_ > 0 ? past_ : mapped_ + fed + new_tokens;
     if (manifest.max_target > 0) room_ = std::min(room_, manifest.max_target);
     if (mapped_ + fed > room_) throw std::runtime_error("the target is too long");
-    slots_ = 1 + rows_ * (past_ > 0 ? past_ : room_);
+    bound_ = manifest.size(manifest.step_graph(), "past_key_0", 0, 1 + rows_ * room_);
+    slots_ = 1 + bound_;
     slot_bytes_ = manifest.kv_heads * manifest.head_dim * (manifest.cache_type == "float32" ? 4 : 2);
     for (std::int64_t layer = 0; layer < manifest.layers; ++layer) {
         keys_.emplace_back(static_cast<std::size_t>(slots_ * slot_bytes_));
@@ -81,21 +82,68 @@ ort::Value Decoder::slots(std::vector<char>& buffer, std::int64_t first, const s
                        element(manifest_.cache_type));
 }
 
+// past_* of all layers, and new_* [sizes, heads, head_dim] straight behind the slots in use: the next run finds them.
+void Decoder::add_cache(ort::Tensors& inputs, ort::Tensors& outputs, const std::vector<std::int64_t>& sizes) {
+    for (std::int64_t layer = 0; layer < manifest_.layers; ++layer) {
+        auto &keys = keys_[static_cast<std::size_t>(layer)], &values = values_[static_cast<std::size_t>(layer)];
+        const std::string number = std::to_string(layer);
+        inputs.add("past_key_" + number, slots(keys, 0, {bound_}));
+        inputs.add("past_value_" + number, slots(values, 0, {bound_}));
+        outputs.add("new_key_" + number, slots(keys, next_, sizes));
+        outputs.add("new_value_" + number, slots(values, next_, sizes));
+    }
+}
+
+const float* Decoder::read_mapped() {
+    if (!manifest_.fused) return nullptr;
+    // A static export has a graph of its own for the first run, of as many rows as sources.
+    const bool fixed = past_ > 0;
+    const std::string graph = fixed ? "llm_prefill" : manifest_.step_graph();
+    const std::int64_t rows = manifest_.size(graph, "input_ids", 0, 1);
+    const std::int64_t length = manifest_.size(graph, "input_ids", 1, mapped_);
+    std::vector<std::int64_t> ids(static_cast<std::size_t>(rows * length), manifest_.pad);
+    std::vector<std::int64_t> zeros(static_cast<std::size_t>(rows), 0), wanted(static_cast<std::size_t>(rows));
+    std::vector<float> embeds(ids.size() * static_cast<std::size_t>(width_), 0.0f);
+    std::fill_n(ids.begin(), mapped_, -1);  // not a token: the vector of `embeds` at its place
+    std::copy(prefix_.begin(), prefix_.end(), embeds.begin());
+    for (std::size_t row = 0; row < wanted.size(); ++row) wanted[row] = static_cast<std::int64_t>(row) * length;
+    wanted[0] = mapped_ - 1;
+    std::vector<float> logits(static_cast<std::size_t>(rows * manifest_.vocab_size));
+
+    ort::Tensors inputs, outputs;
+    inputs.add("input_ids", ort::tensor(ids, {rows, length}));
+    inputs.add("embeds", ort::tensor(embeds, {rows, length, width_}));
+    inputs.add("position", ort::tensor(zeros, {rows}));
+    inputs.add("cache_rows", ort::tensor(zeros, {rows, 1}));
+    inputs.add("logit_rows", ort::tensor(wanted, {rows}));
+    outputs.add("logits", ort::tensor(logits, {rows, manifest_.vocab_size}));
+    add_cache(inputs, outputs, {rows, length});
+    if (fixed) {
+        ort::Session(manifest_.path(graph)).run(inputs, outputs);
+    } else {
+        session_.run(inputs, outputs);
+    }
+    for (std::int64_t t = 0; t < mapped_; ++t) row_.push_back(next_ + t);
+    next_ += rows * length;
+    std::copy_n(logits.begin(), manifest_.vocab_size, logits_.begin());
+    return logits_.data();
+}
+
 const float* Decoder::step(std::int64_t token) {
-    if (token != kMapped && (token < 0 || token >= manifest_.vocab_size)) {
+    if (token < 0 || token >= manifest_.vocab_size) {
         throw std::runtime_error("an id is not in the target's vocabulary");
     }
     if (room() <= 0) throw std::runtime_error("the cache is full");
-    const std::int64_t past = past_ > 0 ? past_ : std::max<std::int64_t>(used_, 1);
+    const auto used = static_cast<std::int64_t>(row_.size());
+    const std::int64_t past = past_ > 0 ? past_ : std::max<std::int64_t>(used, 1);
     const auto rows = static_cast<std::size_t>(rows_);
     std::vector<std::int64_t> ids(rows, manifest_.pad), position(rows, 0), wanted(rows);
     std::vector<std::int64_t> cache_rows(rows * static_cast<std::size_t>(past), 0);
     ids[0] = token;
-    position[0] = used_;
-    for (std::int64_t t = 0; t < used_; ++t) cache_rows[static_cast<std::size_t>(t)] = 1 + t * rows_;
+    position[0] = used;
+    std::copy(row_.begin(), row_.end(), cache_rows.begin());
     for (std::size_t row = 0; row < rows; ++row) wanted[row] = static_cast<std::int64_t>(row);
     std::vector<float> embeds(rows * static_cast<std::size_t>(width_), 0.0f);
-    if (token == kMapped) std::copy_n(prefix_.begin() + used_ * width_, width_, embeds.begin());
 
     ort::Tensors inputs, outputs;
     inputs.add("input_ids", ort::tensor(ids, {rows_, 1}));
@@ -108,17 +156,7 @@ const float* Decoder::step(std::int64_t token) {
     const std::vector<std::int64_t> one =
         manifest_.fused ? std::vector<std::int64_t>{rows_, 1} : std::vector<std::int64_t>{rows_};
     outputs.add("logits", ort::tensor(logits_, {rows_, manifest_.vocab_size}));
-    const std::int64_t first = 1 + used_ * rows_;
-    const std::int64_t bound = past_ > 0 ? slots_ - 1 : slots_;  // a static graph has rows * capacity slots
-    for (std::int64_t layer = 0; layer < manifest_.layers; ++layer) {
-        auto &keys = keys_[static_cast<std::size_t>(layer)], &values = values_[static_cast<std::size_t>(layer)];
-        const std::string number = std::to_string(layer);
-        inputs.add("past_key_" + number, slots(keys, 0, {bound}));
-        inputs.add("past_value_" + number, slots(values, 0, {bound}));
-        // Written straight behind the slots in use: the next step finds them there.
-        outputs.add("new_key_" + number, slots(keys, first, one));
-        outputs.add("new_value_" + number, slots(values, first, one));
-    }
+    add_cache(inputs, outputs, one);
     // The source's tensors are lent to this run.
     const std::size_t own = inputs.names.size();
     for (std::size_t i = 0; i < source_.names.size(); ++i) {
@@ -134,6 +172,7 @@ const float* Decoder::step(std::int64_t token) {
         throw;
     }
     give_back();
-    ++used_;
+    row_.push_back(next_);
+    next_ += rows_;
     return logits_.data();
 }

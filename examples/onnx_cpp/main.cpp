@@ -54,8 +54,7 @@ std::vector<std::int64_t> greedy(const Manifest& manifest, const Arguments& argu
     std::vector<std::int64_t> fed = arguments.prompt;
     fed.insert(fed.end(), manifest.start.begin(), manifest.start.end());
     Decoder decoder(manifest, arguments.source, static_cast<std::int64_t>(fed.size()), arguments.max_new_tokens);
-    const float* logits = nullptr;
-    while (decoder.mapped() > 0) logits = decoder.step(Decoder::kMapped);
+    const float* logits = decoder.read_mapped();
     for (const std::int64_t token : fed) logits = decoder.step(token);
     if (logits == nullptr) throw std::runtime_error("nothing to predict the first token from");
     std::vector<std::int64_t> answer;

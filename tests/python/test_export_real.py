@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from export_support import Exported, SlotCache
-from test_engine_real import ARTICLES, TEXTS
+from test_engine_real import TEXTS
 from transformers import AutoTokenizer
 
 from lrengine.export import export_onnx
@@ -29,8 +30,9 @@ FORMS: dict[str, dict[str, Any]] = {
 }
 # The least share of equal arg-maxes, which heads that were never trained make harder than it is; and for float32 the
 # largest difference.
-AGREEMENT = {"float32": 1.0, "float16": 0.99, "int8": 0.9, "int8 calibrated": 0.7}
+AGREEMENT = {"float32": 1.0, "float16": 0.99, "int8": 0.95, "int8 calibrated": 0.7}
 EXACT = 1e-4
+UDHR = (Path(__file__).parents[2] / "data" / "sample" / "udhr.jsonl").read_text(encoding="utf-8").splitlines()
 
 
 @pytest.fixture(scope="module")
@@ -103,20 +105,23 @@ def test_swcm(real: Path, sources: dict[str, np.ndarray], tmp_path: Path, form: 
 
 @pytest.mark.parametrize("form", ["float32", "float16", "int8"])
 def test_llm(real: Path, tmp_path: Path, form: str) -> None:
-    """English prose through the LLM's graph alone, in one run: the prefix is one vector of zeros."""
+    """English prose through the LLM's graph alone, 256 tokens a run."""
     torch.manual_seed(7)
     model: Any = LayerFusionForCausalLM.from_pretrained_parts(
         real / "multilingual-e5-small", real / "smollm2-135m-instruct", mixer="last", dtype=torch.float32
     ).eval()
     tokenizer = AutoTokenizer.from_pretrained(real / "smollm2-135m-instruct")
-    ids = np.array([tokenizer(" ".join(ARTICLES))["input_ids"]])
+    text = " ".join(" ".join(row["en"]) if isinstance(row["en"], list) else row["en"] for row in map(json.loads, UDHR))
+    ids = np.array(tokenizer(text)["input_ids"][:1536]).reshape(6, 256)
     with torch.no_grad():
-        wanted = model.llm(input_ids=torch.from_numpy(ids)).logits.numpy()[0]
+        wanted = np.stack([model.llm(input_ids=torch.from_numpy(row[None])).logits.numpy()[0] for row in ids])
     exported = Exported(export_onnx(saved(model, real, tmp_path / "model"), tmp_path / "onnx", **FORMS[form]))
-    cache = SlotCache(exported.manifest, 0, 1)
-    embeds = np.zeros((*ids.shape, model.config.llm.hidden_size), np.float32)
-    inputs = {"input_ids": ids, "embeds": embeds, "logit_rows": np.arange(ids.size), **cache.inputs()}
-    logits = exported.run("llm_with_past", inputs)["logits"]
+    cache, found = SlotCache(exported.manifest, 0, 1).inputs(), []
+    for row in ids:
+        embeds = np.zeros((1, len(row), model.config.llm.hidden_size), np.float32)
+        inputs = {"input_ids": row[None], "embeds": embeds, "logit_rows": np.arange(len(row)), **cache}
+        found.append(exported.run("llm_with_past", inputs)["logits"])
+    logits = np.stack(found)
     share = float((logits.argmax(-1) == wanted.argmax(-1)).mean())
     print(f"{form}: arg-max agreement {share:.4f}, largest difference {abs(logits - wanted).max():.2e}")
-    assert share >= {"float32": 1.0, "float16": 0.99, "int8": 0.9}[form]
+    assert share >= {"float32": 1.0, "float16": 0.99, "int8": 0.97}[form]

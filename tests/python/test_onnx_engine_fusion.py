@@ -13,6 +13,7 @@ from test_onnx_engine import flat
 from lrengine import Engine
 from lrengine.errors import InvalidRequestError
 from lrengine.export import OnnxEngine, Profile, export_onnx
+from lrengine.export.sessions import Graph
 from tiny import random_sources, save, tiny_classifier, tiny_fusion
 
 SOURCES = random_sources([1, 7, 19, 3, 12])
@@ -76,10 +77,26 @@ def test_samples_that_share_a_source(engine: Engine, exported: OnnxEngine) -> No
 
 
 def test_a_static_export_answers_the_same(engine: Engine, fixed: OnnxEngine) -> None:
-    for options in ({}, {"num_beams": 3}, {"prefix": [[4, 5, 6], [7]]}, {"num_beams": 2, "length_penalty": 2.0}):
+    long = [list(range(5, 18)), [7]]  # behind the longer source, what is left of the prefill does not hold it
+    for options in ({}, {"num_beams": 3}, {"prefix": [[4, 5, 6], [7]]}, {"num_beams": 2, "length_penalty": 2.0},
+                    {"prefix": long, "max_new_tokens": 5}):  # fmt: skip
         assert_same(engine, fixed, 2, **options)
+    assert_same(engine, fixed, 5)  # in the rows of beams: more sources than its prefill takes
     with pytest.raises(InvalidRequestError, match="static"):
         fixed.generate(SOURCES, num_beams=3)
+
+
+def test_a_static_llm_reads_the_source_in_one_run(fixed: OnnxEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    runs: list[str] = []
+    guarded = Graph.guarded
+
+    def counted(graph: Graph, call: Any) -> Any:
+        runs.append(graph.file.path.stem)
+        return guarded(graph, call)
+
+    monkeypatch.setattr(Graph, "guarded", counted)
+    fixed.generate(SOURCES[:2], prompts=PROMPTS[:2], max_new_tokens=4, min_new_tokens=4, num_beams=3)
+    assert runs == ["prefix", "llm_prefill", *["llm_with_past"] * 3]
 
 
 def test_scores_and_states(engine: Engine, exported: OnnxEngine, fixed: OnnxEngine) -> None:

@@ -104,9 +104,9 @@ def emoji(split: str) -> tuple[list[str], list[str]]:
 
 
 def test_narrow_classifiers_keep_their_accuracy(real: Path, tmp_path: Path) -> None:
-    """A head fitted to emoji groups on e5's mean states (ridge regression): the same labels in float32 and
-    float16. int8 was to keep 97% of the labels and a point of accuracy and does not: its activations have one range a
-    tensor. Found: 88.5% of the labels, 2.1 points."""
+    """A head fitted to emoji groups on e5's mean states (ridge regression): the same labels in float32 and float16, and
+    97% of them in int8. Found there: 98.3%, and 1.04 points of accuracy (5 labels of 288 change, 3 for the worse); with
+    calibrated ranges 95.5%, and the same accuracy."""
     texts, names = emoji("train")
     texts, names = texts[::3], names[::3]
     labels = sorted(set(names))
@@ -134,10 +134,16 @@ def test_narrow_classifiers_keep_their_accuracy(real: Path, tmp_path: Path) -> N
 
     assert len(unseen) >= 200
     assert accuracy(expected) > 0.5, "the head has learned something"
-    for dtype, share, points in (("float32", 1.0, 0.0), ("float16", 0.99, 0.01), ("int8", 0.85, 0.03)):
-        export_onnx(tmp_path / "model", tmp_path / dtype, dtype=dtype)
-        found = [answer.label for answer in OnnxEngine.load(tmp_path / dtype, provider="cpu").classify(unseen)]
+    forms: dict[str, tuple[dict[str, Any], float, float]] = {
+        "float32": ({}, 1.0, 0.0),
+        "float16": ({"dtype": "float16"}, 0.99, 0.01),
+        "int8": ({"dtype": "int8"}, 0.97, 0.015),
+        "int8 calibrated": ({"dtype": "int8", "calibration": texts[:48]}, 0.94, 0.01),
+    }
+    for name, (options, share, points) in forms.items():
+        export_onnx(tmp_path / "model", tmp_path / name, **options)
+        found = [answer.label for answer in OnnxEngine.load(tmp_path / name, provider="cpu").classify(unseen)]
         equal = float(np.mean([one == other for one, other in zip(found, expected, strict=True)]))
-        print(f"{dtype}: {len(unseen)} texts, accuracy {accuracy(found)} of {accuracy(expected)}, equal {equal}")
+        print(f"{name}: {len(unseen)} texts, accuracy {accuracy(found)} of {accuracy(expected)}, equal {equal}")
         assert equal >= share
         assert accuracy(found) >= accuracy(expected) - points
