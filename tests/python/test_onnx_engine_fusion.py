@@ -95,7 +95,7 @@ def test_a_static_llm_reads_the_source_in_one_run(fixed: OnnxEngine, monkeypatch
         return guarded(graph, call)
 
     monkeypatch.setattr(Graph, "guarded", counted)
-    fixed.generate(SOURCES[:2], prompts=PROMPTS[:2], max_new_tokens=4, min_new_tokens=4, num_beams=3)
+    fixed.generate(SOURCES[:2], max_new_tokens=4, min_new_tokens=4, num_beams=3)
     assert runs == ["prefix", "llm_prefill", *["llm_with_past"] * 3]
 
 
