@@ -101,17 +101,17 @@ class Decoder(ABC):
         read = np.zeros(len(tokens), np.int64)
         if self.fixed_past is not None:
             read, last = self._prefill(tokens, wanted)
-            for b, row in last.items():
-                logits[starts[b]] = row
+            for source, of_source in last.items():
+                logits[starts[source]] = of_source
         for step in range(int((ends - read).max())):
             there = np.flatnonzero(read + step < ends).astype(np.int32)
             lengths = (read[there] + step).astype(np.int32)
-            ids = [self._token_at(int(b), int(at), tokens[b]) for b, at in zip(there, lengths, strict=True)]
+            ids = [self._token_at(b, at, tokens[b]) for b, at in zip(there.tolist(), lengths.tolist(), strict=True)]
             slots = self._own_slots[there]
             found = self._run_step(np.asarray(ids, np.int64), slots, there, lengths, None, per_source=1)
-            for row, (b, at) in enumerate(zip(there, lengths, strict=True)):
+            for row, (b, at) in enumerate(zip(there.tolist(), lengths.tolist(), strict=True)):
                 if at in wanted[b]:
-                    logits[starts[b] + wanted[b].index(int(at))] = found[row]
+                    logits[starts[b] + wanted[b].index(at)] = found[row]
         return logits
 
     def _prefill(self, tokens: Sequence[Ids], wanted: Sequence[range]) -> tuple[Int64s, dict[int, Floats]]:
