@@ -86,16 +86,19 @@ void check_index(const std::map<std::string, fs::path>& places, const std::map<s
 }
 
 void check_directory(const fs::path& directory) {
-    std::error_code error;  // a directory that cannot be looked at counts as none
+    std::error_code error;
     const fs::file_status status = fs::status(directory, error);
     if (status.type() == fs::file_type::directory) return;
-    const std::string found = fs::exists(status) ? "something else" : "no such directory";
+    std::string found = "something else";
+    if (status.type() == fs::file_type::not_found) found = "no such directory";
+    if (status.type() == fs::file_type::none) found = error.message();  // it cannot be looked at
     fail(ErrorCode::kModelFile, directory.string() + ": found " + found + ", expected a model directory");
 }
 
+// True too where it cannot be known, for example in a directory that may not be entered: opening it then says why.
 bool lies_in(const fs::path& directory, const char* name) {
     std::error_code error;
-    return fs::symlink_status(directory / name, error).type() != fs::file_type::not_found && !error;
+    return fs::symlink_status(directory / name, error).type() != fs::file_type::not_found;
 }
 
 }  // namespace

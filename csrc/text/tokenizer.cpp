@@ -7,10 +7,11 @@ namespace lrengine {
 
 namespace {
 
-// A link to nowhere too: whoever put it there meant a file, and opening it says what is wrong.
+// A link to nowhere too, and where it cannot be known (a directory that may not be entered): whoever put it there meant
+// a file, and opening it says what is wrong.
 bool is_there(const std::filesystem::path& file) {
     std::error_code error;
-    return std::filesystem::exists(std::filesystem::symlink_status(file, error));
+    return std::filesystem::symlink_status(file, error).type() != std::filesystem::file_type::not_found;
 }
 
 }  // namespace

@@ -4,6 +4,7 @@
 #include <sys/stat.h>
 
 #include "core/error.h"
+#include "environment.h"
 #include "harness.h"
 #include "model_files.h"
 
@@ -96,10 +97,22 @@ TEST(checkpoint_refuses_a_file_it_may_not_read) {
     directory.write("model.safetensors", kShardA);
     fs::permissions(directory.path() / "model.safetensors", fs::perms::none);
     fs::permissions(directory.path(), fs::perms(0755));
-    const bool root = ::geteuid() == 0;  // who reads everything: become nobody
-    if (root) REQUIRE(::seteuid(65534) == 0);
+    const Nobody nobody;
     CHECK_ERROR(Checkpoint::open(directory.path()), ErrorCode::kModelFile, "Permission denied");
-    if (root) REQUIRE(::seteuid(0) == 0);
+}
+
+TEST(checkpoint_says_that_it_may_not_enter_a_directory) {
+    const TemporaryDirectory directory;
+    directory.write("model.safetensors", kShardA);
+    const fs::path inner = directory.path() / "inner";
+    fs::create_directory(inner);
+    fs::permissions(directory.path(), fs::perms(0600));
+    {
+        const Nobody nobody;
+        CHECK_ERROR(Checkpoint::open(directory.path()), ErrorCode::kModelFile, "Permission denied");
+        CHECK_ERROR(Checkpoint::open(inner), ErrorCode::kModelFile, "Permission denied");
+    }
+    fs::permissions(directory.path(), fs::perms(0700));  // so that it can be removed
 }
 
 TEST(checkpoint_refuses_an_index_that_names_missing_things) {

@@ -1,5 +1,7 @@
 #pragma once
 
+#include <unistd.h>
+
 #include <cstdlib>
 #include <optional>
 #include <string>
@@ -18,4 +20,20 @@ public:
 private:
     const char* name_;
     std::optional<std::string> old_;
+};
+
+// While this is there a process of root's is nobody's: root may read every file.
+class Nobody {
+public:
+    Nobody() : was_root_(::geteuid() == 0) {
+        if (was_root_ && ::seteuid(65534) != 0) std::abort();
+    }
+    ~Nobody() {
+        if (was_root_ && ::seteuid(0) != 0) std::abort();
+    }
+    Nobody(const Nobody&) = delete;
+    Nobody& operator=(const Nobody&) = delete;
+
+private:
+    bool was_root_;
 };
