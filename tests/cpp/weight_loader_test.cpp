@@ -1,9 +1,11 @@
 // Stored weights into those a backend computes with, and what is refused on the way.
 #include <array>
 #include <cmath>
+#include <cstring>
 #include <limits>
 
 #include "core/error.h"
+#include "core/weight_convert.h"
 #include "harness.h"
 #include "loader_testing.h"
 
@@ -215,6 +217,30 @@ TEST(loader_refuses_nan_and_infinity_wherever_they_are) {
                 CHECK_ERROR(opened.loader().table("w", 2, kCount / 2), ErrorCode::kModelFile, "w: found NaN or Inf");
             }
         }
+    }
+}
+
+// Every 16-bit pattern, alone in whole blocks of the search, in their last element and after them.
+TEST(values_are_sound_unless_an_exponent_is_all_ones) {
+    constexpr std::size_t kCount = 300;
+    std::vector<std::uint16_t> narrow(kCount + 1, 0x3c01);
+    std::vector<std::uint32_t> wide(kCount + 1, 0x3f800001);
+    for (std::uint32_t pattern = 0; pattern < 0x10000; ++pattern) {
+        const std::size_t place = pattern % 7 == 0 ? kCount - 1 : (pattern * 31) % kCount;
+        // Not aligned, as files may have them.
+        const char* source = reinterpret_cast<const char*>(narrow.data()) + 1;
+        const auto put = [&](auto bits, auto& values) {
+            std::memcpy(reinterpret_cast<char*>(values.data()) + 1 + place * sizeof(bits), &bits, sizeof(bits));
+        };
+        const auto bits = static_cast<std::uint16_t>(pattern);
+        put(bits, narrow);
+        CHECK_EQUAL(values_are_sound(source, DType::kFloat16, kCount), (pattern & 0x7c00) != 0x7c00);
+        CHECK_EQUAL(values_are_sound(source, DType::kBFloat16, kCount), (pattern & 0x7f80) != 0x7f80);
+        put(std::uint16_t{0x3c01}, narrow);
+        put(pattern << 16 | (pattern % 3), wide);
+        CHECK_EQUAL(values_are_sound(reinterpret_cast<const char*>(wide.data()) + 1, DType::kFloat32, kCount),
+                    (pattern & 0x7f80) != 0x7f80);
+        put(std::uint32_t{0x3f800001}, wide);
     }
 }
 
