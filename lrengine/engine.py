@@ -48,8 +48,8 @@ class Engine:
 
     Every method takes one text, a list of texts, or a list of id lists, and answers with a list. What an input gets
     does not depend on the other inputs of the call. A request that cannot be answered raises InvalidRequestError and
-    leaves the engine usable. Computing releases the GIL. Ctrl-C works between generated tokens and, in the other calls,
-    between rows."""
+    leaves the engine usable. Computing releases the GIL. Ctrl-C works between generated tokens, between the rows of
+    other calls, and where sources are read, between layers."""
 
     def __init__(self, native: NativeModel, source: TextCodec | None, target: TextCodec | None, template: str) -> None:
         self._native = native

@@ -1,4 +1,4 @@
-"""A long native call in pieces: Python hears Ctrl-C only between native calls."""
+"""A long native call in pieces: Python hears Ctrl-C between native calls, and inside of one between layers alone."""
 
 from __future__ import annotations
 

@@ -5,6 +5,7 @@
 #include "bindings/conversions.h"
 #include "bindings/errors.h"
 #include "bindings/outside_model.h"
+#include "bindings/signals.h"
 #include "bindings/tokenizer.h"
 #include "core/error.h"
 #include "ops/backend.h"
@@ -39,7 +40,7 @@ std::unique_ptr<Session> start(const Engine& engine, const std::vector<IdArray>&
     GenerationOptions typed = bindings::options_from_dict(options);
     StopHook hook = bindings::stop_hook(stop);
     const py::gil_scoped_release release;
-    return engine.start(inputs, std::move(typed), std::move(hook));
+    return engine.start(inputs, std::move(typed), std::move(hook), bindings::signals());
 }
 
 std::unique_ptr<Session> start_outside(const py::object& begin, std::int64_t vocab_size, std::int64_t max_length,
@@ -63,7 +64,7 @@ std::vector<py::array_t<float>> score(const Engine& engine, const std::vector<Id
     std::vector<std::vector<float>> log_probs;
     {
         const py::gil_scoped_release release;
-        log_probs = engine.score(inputs, target_ids);
+        log_probs = engine.score(inputs, target_ids, bindings::signals());
     }
     return to_arrays(log_probs);
 }
@@ -78,7 +79,7 @@ std::vector<py::array_t<float>> classify(const Engine& engine, const std::vector
     std::vector<std::vector<float>> log_probs;
     {
         const py::gil_scoped_release release;
-        log_probs = engine.classify(ids);
+        log_probs = engine.classify(ids, bindings::signals());
     }
     return to_arrays(log_probs);
 }
@@ -99,7 +100,7 @@ std::vector<py::array_t<float>> encode(const Engine& engine, const std::vector<I
     std::vector<std::vector<float>> encoded;
     {
         const py::gil_scoped_release release;
-        encoded = engine.encode(ids, output);
+        encoded = engine.encode(ids, output, bindings::signals());
     }
     const std::int64_t layers = engine.encoder().layers, width = engine.encoder().width;
     std::vector<py::array_t<float>> arrays;

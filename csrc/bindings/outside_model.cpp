@@ -40,7 +40,8 @@ public:
           capacity_(state_->attr("capacity").cast<std::int64_t>()),
           lengths_(state_->attr("prefill_lengths").cast<std::vector<std::int64_t>>()) {}
 
-    void prefill() override {
+    // The runtime outside is not interrupted.
+    void prefill(const Interruption&) override {
         const py::gil_scoped_acquire gil;
         take(state_->attr("prefill")(), std::ssize(lengths_));
     }
@@ -110,7 +111,8 @@ public:
         fail(ErrorCode::kInternal, "a model that runs elsewhere checks there");
     }
     std::vector<std::vector<float>> score(std::span<const GenerationSource>,
-                                          std::span<const std::span<const std::int32_t>>) const override {
+                                          std::span<const std::span<const std::int32_t>>,
+                                          const Interruption&) const override {
         fail(ErrorCode::kInternal, "a model that runs elsewhere scores there");
     }
 

@@ -10,7 +10,7 @@
 namespace lrengine::capi {
 
 Generation::Generation(std::shared_ptr<const OpenEngine> open, const lrengine_input* inputs, std::size_t count,
-                       const lrengine_generate_options* options)
+                       const lrengine_generate_options* options, Interruption interruption)
     : open_(std::move(open)), request_(read_options(options)) {
     const std::vector<Input> typed = generation_inputs(*open_, inputs, count);
     if (!request_.stop.empty()) open_->texts.of(LRENGINE_TARGET);  // refuses where there is no text to look in
@@ -23,7 +23,7 @@ Generation::Generation(std::shared_ptr<const OpenEngine> open, const lrengine_in
             return texts_[static_cast<std::size_t>(source)].stopped(tokens);
         };
     }
-    session_ = open_->engine->start(typed, request_.options, std::move(stop));
+    session_ = open_->engine->start(typed, request_.options, std::move(stop), std::move(interruption));
 }
 
 void Generation::step() {
@@ -125,7 +125,7 @@ lrengine_status lrengine_generate(const lrengine_engine* engine, const lrengine_
         capi::require_pointer(engine, "engine");
         capi::require_pointer(generations, "generations");
         const capi::Limits ends(limits);
-        capi::Generation generation(engine->open, inputs, count, options);
+        capi::Generation generation(engine->open, inputs, count, options, ends.interruption());
         try {
             while (!generation.done()) {
                 if (const auto reached = ends.reached()) {

@@ -16,7 +16,7 @@ namespace lrengine::capi {
 class Generation {
 public:
     Generation(std::shared_ptr<const OpenEngine> open, const lrengine_input* inputs, std::size_t count,
-               const lrengine_generate_options* options);
+               const lrengine_generate_options* options, Interruption interruption = {});
     Generation(const Generation&) = delete;  // the search calls back into this object
     Generation& operator=(const Generation&) = delete;
 

@@ -40,6 +40,11 @@ void Limits::check() const {
     if (const auto interrupted = reached()) throw *interrupted;
 }
 
+Interruption Limits::interruption() const {
+    if (!any()) return {};
+    return [this] { check(); };
+}
+
 }  // namespace lrengine::capi
 
 extern "C" {

@@ -6,6 +6,7 @@
 #include <optional>
 
 #include "capi/status.h"
+#include "core/interruption.h"
 
 struct lrengine_cancellation {
     std::atomic<bool> requested = false;
@@ -22,6 +23,8 @@ public:
     std::optional<Interrupted> reached() const;
     // Throws it.
     void check() const;
+    // check() as what ends work between its layers; empty without limits. Borrows this.
+    Interruption interruption() const;
     bool any() const { return cancellation_ != nullptr || deadline_.has_value(); }
 
 private:

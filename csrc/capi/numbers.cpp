@@ -86,14 +86,14 @@ Rows score_rows(const OpenEngine& open, const std::vector<Input>& inputs, const 
         tokens.push_back(inputs[i].source.size() + inputs[i].prompt.size() + targets[i].size());
     }
     return in_pieces(tokens, limits, [&](std::size_t begin, std::size_t end) {
-        return open.engine->score(part(inputs, begin, end), part(targets, begin, end));
+        return open.engine->score(part(inputs, begin, end), part(targets, begin, end), limits.interruption());
     });
 }
 
 Rows classify_with_head(const OpenEngine& open, const lrengine_input* inputs, std::size_t count, const Limits& limits) {
     const std::vector<Ids> sources = sources_of(open, inputs, count);
     Rows rows = in_pieces(lengths_of(sources), limits, [&](std::size_t begin, std::size_t end) {
-        return open.engine->classify(part(sources, begin, end));
+        return open.engine->classify(part(sources, begin, end), limits.interruption());
     });
     for (std::vector<float>& row : rows) row = normalised({row.begin(), row.end()});
     return rows;
@@ -225,7 +225,7 @@ lrengine_status lrengine_encode(const lrengine_engine* engine, const lrengine_in
         const capi::Limits ends(limits);
         const std::vector<Ids> sources = capi::sources_of(open, inputs, count);
         capi::Rows rows = capi::in_pieces(capi::lengths_of(sources), ends, [&](std::size_t begin, std::size_t end) {
-            return open.engine->encode(capi::part(sources, begin, end), wanted);
+            return open.engine->encode(capi::part(sources, begin, end), wanted, ends.interruption());
         });
         auto made = std::make_unique<lrengine_arrays>();
         for (std::size_t i = 0; i < rows.size(); ++i) {

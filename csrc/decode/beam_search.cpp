@@ -9,7 +9,8 @@
 namespace lrengine {
 
 BeamSearch::BeamSearch(const Generator& generator, const SearchRequest& request)
-    : options_(request.options),
+    : Search(request.interruption),
+      options_(request.options),
       end_tokens_(request.end_tokens.size()),
       candidates_(BeamHypotheses::candidates(options_, end_tokens_)),
       state_(generator.begin(request.sources, options_.num_beams, options_.max_new_tokens)),
@@ -53,7 +54,7 @@ void BeamSearch::prepare_histories() {
 
 std::int64_t BeamSearch::forward() {
     if (!batch_) {
-        state_->prefill();
+        prefill(*state_);
         batch_.emplace(static_cast<std::int64_t>(sources_.size()) * options_.num_beams, state_->capacity(), true);
         prepare_histories();
         return static_cast<std::int64_t>(sources_.size());
@@ -100,6 +101,7 @@ void BeamSearch::advance() {
         select();
         update(index);
     }
+    take_updated();
     drop_finished();
 }
 
@@ -206,6 +208,7 @@ void BeamSearch::advance_ahead() {
         write_slots(index);
         update(index);
     }
+    take_updated();
     drop_finished();
 }
 
@@ -277,12 +280,21 @@ void BeamSearch::select() {
 
 void BeamSearch::update(std::int64_t index) {
     Source& source = sources_[static_cast<std::size_t>(index)];
-    source.beams.update(continuations_);
+    source.updated = source.beams;
+    source.updated->update(continuations_);
     std::vector<std::vector<std::int32_t>> slots;
-    for (const auto& running : source.beams.running()) {
+    for (const auto& running : source.updated->running()) {
         slots.push_back(source.slots_of_positions[static_cast<std::size_t>(running.parent)]);
     }
     source.slots_of_positions = std::move(slots);
+}
+
+void BeamSearch::take_updated() {
+    for (const std::int64_t index : active_) {
+        Source& source = sources_[static_cast<std::size_t>(index)];
+        source.beams = std::move(source.updated).value();
+        source.updated.reset();
+    }
 }
 
 std::vector<std::vector<Hypothesis>> BeamSearch::results() const {

@@ -34,6 +34,7 @@ private:
         RandomStream random;
         std::vector<std::int32_t> forced;
         std::vector<std::vector<std::int32_t>> slots_of_positions;  // per running beam
+        std::optional<BeamHypotheses> updated = {};  // by the step that is made: all sources take theirs, or none does
     };
     // A continuation and what orders it: its score, or when sampling, its score with noise.
     struct Ranked {
@@ -58,8 +59,9 @@ private:
     void collect_processed(std::int64_t source, std::int64_t beam, std::int64_t logits_row);
     // Makes continuations_ of ranked_.
     void select();
-    // Takes continuations_.
+    // Makes `updated` of continuations_, with the stop hook, which may throw.
     void update(std::int64_t source);
+    void take_updated();
     void drop_finished();
 
     GenerationOptions options_;

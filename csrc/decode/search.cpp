@@ -11,21 +11,37 @@
 
 namespace lrengine {
 
+namespace {
+
+// Thrown between layers after cancel(), for step() alone.
+struct Cancelled {};
+
+}  // namespace
+
 double Hypothesis::score() const { return std::accumulate(token_log_probs.begin(), token_log_probs.end(), 0.0); }
 
 void Search::step() {
     if (done()) return;
     try {
         advance();
+    } catch (const Cancelled&) {
+        // done() says it.
     } catch (const Error& error) {
         // A device refuses before any row has taken a token: the step can be asked for again.
         const bool whole = error.code() == ErrorCode::kOutOfMemory || error.code() == ErrorCode::kDevice;
         if (!whole) cancelled_ = true;
         throw;
     } catch (...) {
-        cancelled_ = true;  // rows may have been left at different tokens
+        cancelled_ = true;
         throw;
     }
+}
+
+void Search::prefill(DecodeState& state) const {
+    state.prefill([this] {
+        if (cancelled_) throw Cancelled();
+        if (interruption_) interruption_();
+    });
 }
 
 std::unique_ptr<Search> start_search(const Generator& generator, const SearchRequest& request) {

@@ -6,8 +6,10 @@
 #include <functional>
 #include <memory>
 #include <span>
+#include <utility>
 #include <vector>
 
+#include "core/interruption.h"
 #include "decode/options.h"
 #include "models/generator.h"
 
@@ -37,19 +39,22 @@ struct SearchRequest {
     std::span<const GenerationSource> sources;  // read by start_search() alone
     GenerationOptions options;                  // validated; with a seed when do_sample is set
     std::vector<std::int32_t> end_tokens;
-    StopHook stop;  // may be empty
+    StopHook stop;                   // may be empty
+    Interruption interruption = {};  // while sources are read
 };
 
 // Not thread-safe, but for cancel().
 class Search {
 public:
+    explicit Search(Interruption interruption) : interruption_(std::move(interruption)) {}
     virtual ~Search() = default;
 
     bool done() const { return cancelled_ || finished(); }
     // Does nothing when done. A step that throws ends the search, results() having what there was before it; but for
     // Error(kOutOfMemory | kDevice), after which the same step may be tried again.
     void step();
-    // From any thread; takes effect before the next step.
+    // From any thread; takes effect before the next step, or before the next layer where the first one reads the
+    // sources.
     void cancel() { cancelled_ = true; }
     // What there is of the answers: one list a source, best first, num_return_sequences long. Unfinished rows are
     // kCancelled.
@@ -57,9 +62,13 @@ public:
 
 protected:
     virtual bool finished() const = 0;
+    // Throws before any row has taken a token, or none of them keeps it.
     virtual void advance() = 0;
+    // What the first step reads the sources with.
+    void prefill(DecodeState& state) const;
 
 private:
+    Interruption interruption_;
     std::atomic<bool> cancelled_ = false;
 };
 

@@ -10,7 +10,8 @@
 namespace lrengine {
 
 TokenSearch::TokenSearch(const Generator& generator, const SearchRequest& request)
-    : options_(request.options),
+    : Search(request.interruption),
+      options_(request.options),
       end_tokens_(request.end_tokens),
       stop_(request.stop),
       state_(generator.begin(request.sources, options_.num_return_sequences, options_.max_new_tokens)),
@@ -54,7 +55,7 @@ void TokenSearch::append_row(const SearchRequest& request, std::int64_t source, 
 std::int64_t TokenSearch::forward() {
     const bool several = options_.num_return_sequences > 1;
     if (!batch_) {
-        state_->prefill();
+        prefill(*state_);
         batch_.emplace(static_cast<std::int64_t>(rows_.size()), state_->capacity(), several);
         if (several) {
             // Samples of a source read what was prefilled from its first slot and the rest from their own.
@@ -89,13 +90,31 @@ void TokenSearch::advance() {
         return;
     }
     reader_.read(forward());
-    for (std::size_t position = 0; position < active_.size(); ++position) {
-        Row& row = rows_[active_[position]];
-        const std::int64_t logits_row = first ? row.source : static_cast<std::int64_t>(position);
-        const Choice choice = choose(row, logits_row);
-        take(row, choice.token, choice.logit - reader_.log_sum_exp(logits_row));
-    }
+    take_all([&] {
+        for (std::size_t position = 0; position < active_.size(); ++position) {
+            Row& row = rows_[active_[position]];
+            const std::int64_t logits_row = first ? row.source : static_cast<std::int64_t>(position);
+            const Choice choice = choose(row, logits_row);
+            take(row, choice.token, choice.logit - reader_.log_sum_exp(logits_row));
+        }
+    });
     drop_finished();
+}
+
+template <typename Body>
+void TokenSearch::take_all(Body body) {
+    try {
+        body();
+    } catch (...) {
+        for (const std::size_t index : active_) {
+            Hypothesis& hypothesis = rows_[index].hypothesis;
+            const auto before = static_cast<std::size_t>(steps_);
+            hypothesis.tokens.resize(std::min(hypothesis.tokens.size(), before));
+            hypothesis.token_log_probs.resize(std::min(hypothesis.token_log_probs.size(), before));
+            hypothesis.finish_reason = FinishReason::kCancelled;
+        }
+        throw;
+    }
 }
 
 void TokenSearch::drop_finished() {
@@ -196,11 +215,13 @@ void TokenSearch::advance_ahead() {
     for (std::size_t position = 0; position < ahead_rows_.size(); ++position) {
         if (!ended(ahead_rows_[position])) require_finite(std::span(&records[position].log_sum_exp, 1), "logits");
     }
-    for (std::size_t position = 0; position < ahead_rows_.size(); ++position) {
-        const TokenRecord& record = records[position];
-        if (ended(ahead_rows_[position])) continue;
-        take(rows_[ahead_rows_[position]], record.token, record.logit - record.log_sum_exp);
-    }
+    take_all([&] {
+        for (std::size_t position = 0; position < ahead_rows_.size(); ++position) {
+            const TokenRecord& record = records[position];
+            if (ended(ahead_rows_[position])) continue;
+            take(rows_[ahead_rows_[position]], record.token, record.logit - record.log_sum_exp);
+        }
+    });
     drop_finished();
 }
 

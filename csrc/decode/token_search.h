@@ -53,6 +53,9 @@ private:
     };
     Choice choose(const Row& row, std::int64_t logits_row);
     void take(Row& row, std::int32_t token, float log_prob);
+    // `body` lets the active rows take their tokens; where it throws (the stop hook may), they give them back.
+    template <typename Body>
+    void take_all(Body body);
     void drop_finished();
 
     GenerationOptions options_;

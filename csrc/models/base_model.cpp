@@ -37,18 +37,19 @@ std::size_t BaseModel::weight_bytes() const {
     return bytes;
 }
 
-std::vector<std::vector<float>> BaseModel::classify(std::span<const TokenSpan>) const {
+std::vector<std::vector<float>> BaseModel::classify(std::span<const TokenSpan>, const Interruption&) const {
     fail(ErrorCode::kInvalidArgument, "a " + config().model_type + " model has no classification head");
 }
 
-std::vector<std::vector<float>> BaseModel::encode(std::span<const TokenSpan> sources, EncodeOutput output) const {
+std::vector<std::vector<float>> BaseModel::encode(std::span<const TokenSpan> sources, EncodeOutput output,
+                                                  const Interruption& interruption) const {
     if (output == EncodeOutput::kWeights && !mixer_) {
         fail(ErrorCode::kInvalidArgument, "a " + config().model_type + " model has no mixer, so no layer weights");
     }
     check_sources(sources, encoder());
     const std::shared_ptr<Backend> session = session_backend(backend());
     Arena arena(*session);
-    const Workspace work{*session, arena};
+    const Workspace work(*session, arena, &interruption);
     std::vector<std::vector<float>> results(sources.size());
     for (const SequenceRange range : split_batch(lengths_of(sources))) {
         const ArenaScope scope(arena);

@@ -35,8 +35,10 @@ public:
     std::size_t weight_bytes() const final;
     DType weight_dtype() const final { return files_->weights.value_or(encoder_->word_embeddings().dtype); }
 
-    std::vector<std::vector<float>> classify(std::span<const TokenSpan> sources) const override;
-    std::vector<std::vector<float>> encode(std::span<const TokenSpan> sources, EncodeOutput output) const final;
+    std::vector<std::vector<float>> classify(std::span<const TokenSpan> sources,
+                                             const Interruption& interruption) const override;
+    std::vector<std::vector<float>> encode(std::span<const TokenSpan> sources, EncodeOutput output,
+                                           const Interruption& interruption) const final;
 
 protected:
     // Loads the encoder and, if the family has one, the mixer. A reference, so that the other arguments can be parts of

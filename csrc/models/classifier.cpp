@@ -27,11 +27,12 @@ ClassifierModel::ClassifierModel(std::unique_ptr<ModelFiles> files, WeightLoader
     head_ = load_dense(loader, "classifier", labels, encoder().width, Bias::kPresent);
 }
 
-std::vector<std::vector<float>> ClassifierModel::classify(std::span<const TokenSpan> sources) const {
+std::vector<std::vector<float>> ClassifierModel::classify(std::span<const TokenSpan> sources,
+                                                          const Interruption& interruption) const {
     check_sources(sources, encoder());
     const std::shared_ptr<Backend> session = session_backend(backend());
     Arena arena(*session);
-    const Workspace work{*session, arena};
+    const Workspace work(*session, arena, &interruption);
     std::vector<std::vector<float>> results;
     for (const SequenceRange range : split_batch(lengths_of(sources))) {
         const ArenaScope scope(arena);

@@ -9,7 +9,8 @@ class ClassifierModel final : public BaseModel {
 public:
     ClassifierModel(std::unique_ptr<ModelFiles> files, WeightLoader& loader);
 
-    std::vector<std::vector<float>> classify(std::span<const TokenSpan> sources) const override;
+    std::vector<std::vector<float>> classify(std::span<const TokenSpan> sources,
+                                             const Interruption& interruption) const override;
 
 private:
     // Logits [B, C] of some sources, in the arena's current scope.

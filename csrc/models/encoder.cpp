@@ -22,6 +22,7 @@ std::vector<Matrix> Encoder::run(const Workspace& work, std::span<const TokenSpa
     Matrix x = states.front();
     embed(work, work.upload(ids), work.upload(positions), x);
     for (std::int64_t layer = 0; layer < config_.layers; ++layer) {
+        work.check_interruption();
         const ArenaScope layer_scope(work.arena);
         const Matrix out = states[static_cast<std::size_t>(layer % use.kept)];
         run_layer(work, layer, x, rows.view(), out);

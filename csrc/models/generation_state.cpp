@@ -81,20 +81,22 @@ GenerationState::GenerationState(const SequenceDecoder& decoder, std::shared_ptr
     scratch_ = arena_.mark();
 }
 
-void GenerationState::prefill() {
+void GenerationState::prefill(const Interruption& interruption) {
     arena_.reset_to(scratch_);
+    const Workspace work(*backend_, arena_, &interruption);
     std::vector<std::int64_t> costs;
     for (std::size_t b = 0; b < tokens_.size(); ++b) {
         costs.push_back(lengths_[b] + static_cast<std::int64_t>(tokens_[b].source.size()));
     }
-    rows_ = {work().residual(static_cast<std::int64_t>(tokens_.size()), decoder_.traits().hidden), std::nullopt};
+    rows_ = {work.residual(static_cast<std::int64_t>(tokens_.size()), decoder_.traits().hidden), std::nullopt};
     for (const SequenceRange range : split_batch(costs)) {
-        feed(range, rows_.hidden.slice(static_cast<std::int64_t>(range.first), static_cast<std::int64_t>(range.count)));
+        feed(work, range,
+             rows_.hidden.slice(static_cast<std::int64_t>(range.first), static_cast<std::int64_t>(range.count)));
     }
     select_from(rows_);
 }
 
-void GenerationState::feed(SequenceRange range, const Matrix& last) {
+void GenerationState::feed(const Workspace& work, SequenceRange range, const Matrix& last) {
     const ArenaScope scope(arena_);
     std::vector<FedSequence> sequences;
     std::vector<std::int64_t> cache_begin;
@@ -102,20 +104,20 @@ void GenerationState::feed(SequenceRange range, const Matrix& last) {
         sequences.push_back({tokens_[b].source, tokens_[b].prompt, tokens_[b].forced});
         cache_begin.push_back(static_cast<std::int64_t>(b) * rows_per_source_ * capacity_);
     }
-    const PackedRows rows(work(), std::span(lengths_).subspan(range.first, range.count));
-    const Matrix hidden = work().residual(rows.rows(), decoder_.traits().hidden);
+    const PackedRows rows(work, std::span(lengths_).subspan(range.first, range.count));
+    const Matrix hidden = work.residual(rows.rows(), decoder_.traits().hidden);
     KvCache cross;
     if (!source_offsets_.empty()) {
         const std::int64_t begin = source_offsets_[range.first];
         cross = cross_.slice(begin, source_offsets_[range.first + range.count] - begin);
     }
-    decoder_.feed(work(), sequences, rows, &cache_, cache_begin, cross, hidden);
+    decoder_.feed(work, sequences, rows, &cache_, cache_begin, cross, hidden);
 
     std::vector<std::int32_t> last_rows;
     for (std::size_t b = 0; b < range.count; ++b) {
         last_rows.push_back(static_cast<std::int32_t>(rows.begin(static_cast<std::int64_t>(b) + 1) - 1));
     }
-    backend_->gather_rows({.source = hidden, .out = last, .rows = work().upload(last_rows)});
+    backend_->gather_rows({.source = hidden, .out = last, .rows = work.upload(last_rows)});
 }
 
 void GenerationState::step(const StepInput& input) {

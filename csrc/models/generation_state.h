@@ -21,7 +21,7 @@ public:
                     std::span<const GenerationSource> sources, std::int64_t rows_per_source,
                     std::int64_t max_new_tokens);
 
-    void prefill() override;
+    void prefill(const Interruption& interruption) override;
     std::int64_t prefill_length(std::int64_t source) const override {
         return lengths_[static_cast<std::size_t>(source)];
     }
@@ -52,7 +52,7 @@ private:
     std::vector<std::uint64_t> plan_step(std::int64_t rows, std::int64_t longest);
     Workspace work() { return {*backend_, arena_}; }
     // Feeds some of the sources; their last rows' states go to `last`.
-    void feed(SequenceRange range, const Matrix& last);
+    void feed(const Workspace& work, SequenceRange range, const Matrix& last);
     // Writes what select() was told.
     void select_from(Rows& rows);
 

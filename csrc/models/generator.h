@@ -9,6 +9,7 @@
 
 #include "core/arena.h"
 #include "core/error.h"
+#include "core/interruption.h"
 #include "core/tensor.h"
 #include "ops/take_tokens.h"
 
@@ -51,8 +52,9 @@ public:
     virtual ~DecodeState() = default;
 
     // Encodes the sources and feeds prompt and forced tokens; source b's cache is in slot b * rows_per_source. Its rows
-    // are the sources, each after its last fed token.
-    virtual void prefill() = 0;
+    // are the sources, each after its last fed token. `interruption` is called before every layer; after one that
+    // threw, as after any other failure, this may be called again.
+    virtual void prefill(const Interruption& interruption) = 0;
     // Cache positions that source b takes after prefill (what StepInput::lengths starts from); known before prefill().
     virtual std::int64_t prefill_length(std::int64_t source) const = 0;
     // Feeds a token a row; its rows are the input's.
@@ -105,9 +107,10 @@ public:
                        std::span<const std::span<const std::int32_t>> targets) const = 0;
 
     // Teacher forcing: log-probabilities of the last targets[i].size() of forced+target tokens; one vector a source.
-    // `forced` tokens are fed and not scored.
+    // `forced` tokens are fed and not scored. `interruption` is called before every layer.
     virtual std::vector<std::vector<float>> score(std::span<const GenerationSource> sources,
-                                                  std::span<const std::span<const std::int32_t>> targets) const = 0;
+                                                  std::span<const std::span<const std::int32_t>> targets,
+                                                  const Interruption& interruption = {}) const = 0;
 };
 
 }  // namespace lrengine

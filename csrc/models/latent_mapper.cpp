@@ -59,7 +59,10 @@ void LatentMapper::run(const Workspace& work, const FusedTokens& tokens, const P
     for (std::int64_t m = 0; m < seen.latents.rows(); ++m) ids.push_back(static_cast<std::int32_t>(m % latents_.rows));
     const Matrix x = work.residual(seen.latents.rows(), latents_.cols);
     work.backend.embedding({.ids = work.upload(ids), .word = latents_, .position = {}, .type = {}, .out = x});
-    for (const LatentLayer& layer : layers_) run_layer(work, layer, fused, seen, x);
+    for (const LatentLayer& layer : layers_) {
+        work.check_interruption();
+        run_layer(work, layer, fused, seen, x);
+    }
     work.backend.linear(product(x, out_, out));
     normalize(work.backend, out, norm_, out);
 }

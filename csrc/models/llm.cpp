@@ -63,6 +63,7 @@ void Llm::embed(const Workspace& work, const std::int32_t* tokens, const Matrix&
 
 void Llm::run(const Workspace& work, const DecoderPass& pass, const Matrix& x) const {
     for (std::size_t i = 0; i < layers_.size(); ++i) {
+        work.check_interruption();
         const ArenaScope scope(work.arena);
         const Matrix normed = work.matrix(x.rows, x.cols);
         attend(work, pass, i, normed, x);

@@ -7,6 +7,7 @@
 #include <span>
 #include <vector>
 
+#include "core/interruption.h"
 #include "models/config.h"
 #include "models/generator.h"
 #include "ops/backend.h"
@@ -24,16 +25,20 @@ public:
     virtual std::size_t weight_bytes() const = 0;
     virtual DType weight_dtype() const = 0;
 
+    // classify() and encode() call `interruption` before every layer; what it throws reaches the caller.
+
     // Null for classifiers.
     virtual const Generator* generator() const { return nullptr; }
 
     // Log-probabilities [B, labels]; classifiers only (Error(kInvalidArgument) otherwise).
-    virtual std::vector<std::vector<float>> classify(std::span<const std::span<const std::int32_t>> sources) const = 0;
+    virtual std::vector<std::vector<float>> classify(std::span<const std::span<const std::int32_t>> sources,
+                                                     const Interruption& interruption = {}) const = 0;
 
     // Packed result in host memory, one vector a source: kLast and kFused [S, D], kAll [L, S, D], kWeights [S, L].
     // SWCM has no mixer: kFused is kLast, kWeights an error.
     virtual std::vector<std::vector<float>> encode(std::span<const std::span<const std::int32_t>> sources,
-                                                   EncodeOutput output) const = 0;
+                                                   EncodeOutput output,
+                                                   const Interruption& interruption = {}) const = 0;
 };
 
 // Opens a model directory. dtype: what matrices are computed from; nullopt keeps the stored type.

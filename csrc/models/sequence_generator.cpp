@@ -67,6 +67,7 @@ std::vector<float> predict(const Workspace& work, const Matrix& hidden, std::spa
     std::vector<float> result(rows.size());
     const std::int64_t fit = std::max<std::int64_t>(1, kLogitsPerPass / decoder.traits().vocab);
     for (std::size_t first = 0; first < rows.size(); first += static_cast<std::size_t>(fit)) {
+        work.check_interruption();
         const ArenaScope scope(work.arena);
         const std::size_t count = std::min(rows.size() - first, static_cast<std::size_t>(fit));
         const Matrix states = work.residual(static_cast<std::int64_t>(count), hidden.cols);
@@ -126,11 +127,12 @@ void SequenceGenerator::check(std::span<const GenerationSource> sources, std::sp
 }
 
 std::vector<std::vector<float>> SequenceGenerator::score(std::span<const GenerationSource> sources,
-                                                         std::span<const TokenSpan> targets) const {
+                                                         std::span<const TokenSpan> targets,
+                                                         const Interruption& interruption) const {
     check(sources, targets);
     const std::shared_ptr<Backend> backend = session_backend(backend_);
     Arena arena(*backend);
-    const Workspace work{*backend, arena};
+    const Workspace work(*backend, arena, &interruption);
     std::vector<std::vector<float>> scores(sources.size());
     const std::vector<ScoredSequence> sequences = sequences_to_score(sources, targets, decoder_);
     std::vector<std::int64_t> costs;

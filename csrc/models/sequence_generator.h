@@ -22,8 +22,8 @@ public:
                                        std::int64_t max_new_tokens) const override;
 
     void check(std::span<const GenerationSource> sources, std::span<const TokenSpan> targets) const override;
-    std::vector<std::vector<float>> score(std::span<const GenerationSource> sources,
-                                          std::span<const TokenSpan> targets) const override;
+    std::vector<std::vector<float>> score(std::span<const GenerationSource> sources, std::span<const TokenSpan> targets,
+                                          const Interruption& interruption) const override;
 
 private:
     const SequenceDecoder& decoder_;

@@ -104,6 +104,7 @@ void SwcmDecoder::run(const Workspace& work, const DecoderPass& pass, const Matr
     Stream stream{x, normed, &encoder_.embeddings().norm};
     if (norm_style_ == NormStyle::kPublished) normalize(work.backend, x, *std::exchange(stream.pending, nullptr), x);
     for (std::size_t i = 0; i < layers_.size(); ++i) {
+        work.check_interruption();
         if (norm_style_ == NormStyle::kPost) {
             run_post(work, pass, i, stream);
         } else if (layers_[i].custom) {

@@ -1,4 +1,4 @@
-// Where a forward pass computes: the device and the scratch memory of one caller.
+// Where a forward pass computes: the device and the scratch memory of one caller, and what may end the pass.
 #pragma once
 
 #include <cstdint>
@@ -6,13 +6,16 @@
 #include <vector>
 
 #include "core/arena.h"
+#include "core/interruption.h"
 #include "ops/backend.h"
 
 namespace lrengine {
 
 class Workspace {
 public:
-    Workspace(Backend& device, Arena& scratch) : backend(device), arena(scratch) {}
+    // `interruption` outlives this; null: nothing ends the pass.
+    Workspace(Backend& device, Arena& scratch, const Interruption* interruption = nullptr)
+        : backend(device), arena(scratch), interruption_(interruption) {}
 
     Backend& backend;
     Arena& arena;
@@ -29,8 +32,15 @@ public:
     // The elements of `x` as float32 in host memory, row after row. Waits for the device.
     std::vector<float> download(const Matrix& x) const;
 
+    // Before every layer of a pass over whole sequences: throws when it shall end here.
+    void check_interruption() const {
+        if (interruption_ != nullptr && *interruption_) (*interruption_)();
+    }
+
 private:
     Matrix make(std::int64_t rows, std::int64_t cols, DType dtype) const;
+
+    const Interruption* interruption_;
 };
 
 }  // namespace lrengine

@@ -57,21 +57,23 @@ std::vector<Ids> Engine::forced_tokens(const std::vector<Input>& inputs) const {
     return forced;
 }
 
-std::unique_ptr<Session> Engine::start(const std::vector<Input>& inputs, GenerationOptions options,
-                                       StopHook stop) const {
+std::unique_ptr<Session> Engine::start(const std::vector<Input>& inputs, GenerationOptions options, StopHook stop,
+                                       Interruption interruption) const {
     validate(options, generator().vocab_size());
     if (inputs.empty()) return std::make_unique<Session>(shared_from_this(), nullptr);
     if (options.do_sample && !options.seed) options.seed = random_seed();
     const std::vector<Ids> forced = forced_tokens(inputs);
     const auto sources = sources_of(inputs, forced);
     std::vector<std::int32_t> end_tokens(config().tokens.eos.begin(), config().tokens.eos.end());
-    auto search = start_search(generator(), {sources, std::move(options), std::move(end_tokens), std::move(stop)});
+    auto search = start_search(
+        generator(), {sources, std::move(options), std::move(end_tokens), std::move(stop), std::move(interruption)});
     return std::make_unique<Session>(shared_from_this(), std::move(search));
 }
 
-std::vector<std::vector<float>> Engine::score(const std::vector<Input>& inputs, const std::vector<Ids>& targets) const {
+std::vector<std::vector<float>> Engine::score(const std::vector<Input>& inputs, const std::vector<Ids>& targets,
+                                              const Interruption& interruption) const {
     const std::vector<Ids> forced = forced_tokens(inputs);
-    return generator().score(sources_of(inputs, forced), spans_of(targets));
+    return generator().score(sources_of(inputs, forced), spans_of(targets), interruption);
 }
 
 void Engine::check_labels(const std::vector<Input>& inputs, const std::vector<Ids>& labels) const {
@@ -90,14 +92,16 @@ void Engine::check_labels(const std::vector<Input>& inputs, const std::vector<Id
     }
 }
 
-std::vector<std::vector<float>> Engine::classify(const std::vector<Ids>& sources) const {
+std::vector<std::vector<float>> Engine::classify(const std::vector<Ids>& sources,
+                                                 const Interruption& interruption) const {
     if (sources.empty()) return {};
-    return model_->classify(spans_of(sources));
+    return model_->classify(spans_of(sources), interruption);
 }
 
-std::vector<std::vector<float>> Engine::encode(const std::vector<Ids>& sources, EncodeOutput output) const {
+std::vector<std::vector<float>> Engine::encode(const std::vector<Ids>& sources, EncodeOutput output,
+                                               const Interruption& interruption) const {
     if (sources.empty()) return {};
-    return model_->encode(spans_of(sources), output);
+    return model_->encode(spans_of(sources), output, interruption);
 }
 
 }  // namespace lrengine

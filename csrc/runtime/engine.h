@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "core/dtype.h"
+#include "core/interruption.h"
 #include "decode/search.h"
 #include "models/model.h"
 
@@ -53,20 +54,28 @@ public:
 
     // Starts a request; nothing is computed before Session::step(). A row that reaches the model's longest length
     // before max_new_tokens ends there.
-    std::unique_ptr<Session> start(const std::vector<Input>& inputs, GenerationOptions options, StopHook stop) const;
+    // `interruption` is called between the layers that read the sources: what it throws ends the request and reaches
+    // the caller of step().
+    std::unique_ptr<Session> start(const std::vector<Input>& inputs, GenerationOptions options, StopHook stop,
+                                   Interruption interruption = {}) const;
+
+    // The three that follow call `interruption` between layers too; what it throws reaches the caller.
 
     // Log-probability of every target token, after the prefix (one vector an input).
-    std::vector<std::vector<float>> score(const std::vector<Input>& inputs, const std::vector<Ids>& targets) const;
+    std::vector<std::vector<float>> score(const std::vector<Input>& inputs, const std::vector<Ids>& targets,
+                                          const Interruption& interruption = {}) const;
 
     // Labels, given as ids, for every input: what scoring them would refuse, refused with the numbers of the input and
     // of the label, which score() of their pairs could not tell. Computes nothing.
     void check_labels(const std::vector<Input>& inputs, const std::vector<Ids>& labels) const;
 
     // Log-probabilities [B, labels] of a classifier.
-    std::vector<std::vector<float>> classify(const std::vector<Ids>& sources) const;
+    std::vector<std::vector<float>> classify(const std::vector<Ids>& sources,
+                                             const Interruption& interruption = {}) const;
 
     // One packed array a source: kLast, kFused [S, D], kAll [L, S, D], kWeights [S, L].
-    std::vector<std::vector<float>> encode(const std::vector<Ids>& sources, EncodeOutput output) const;
+    std::vector<std::vector<float>> encode(const std::vector<Ids>& sources, EncodeOutput output,
+                                           const Interruption& interruption = {}) const;
 
 private:
     Engine(std::shared_ptr<Backend> backend, std::unique_ptr<Model> model);

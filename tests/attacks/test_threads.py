@@ -139,7 +139,7 @@ def test_an_exception_of_a_stop_hook_reaches_the_caller(engine: Engine, expected
     with pytest.raises(CallbackError, match="row 0"):
         for _ in range(TOKENS):
             session.step()
-    assert session.done and session.results()[0][0][0].tolist() in (expected[0][:1], expected[0][:2])
+    assert session.done and session.results()[0][0][0].tolist() == expected[0][:1]
     assert tokens(engine, 0) == expected[0]
 
 

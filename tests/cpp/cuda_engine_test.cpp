@@ -142,7 +142,7 @@ public:
         const Ids source = tiny::some_ids(9, 1), forced{0};
         state_ = model_->generator()->begin(tiny::one(source, {}, forced), kRows, 12);
         reader_ = std::make_unique<LogitsReader>(*state_, kRows, tiny::kVocab, 2, false);
-        state_->prefill();
+        state_->prefill({});
         length_ = static_cast<std::int32_t>(state_->prefill_length(0));
     }
 

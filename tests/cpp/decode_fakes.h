@@ -93,7 +93,7 @@ public:
         cache_.assign(slots, Ids(static_cast<std::size_t>(capacity_), -1));
     }
 
-    void prefill() override {
+    void prefill(const lrengine::Interruption&) override {
         std::vector<std::vector<float>> rows;
         for (std::size_t source = 0; source < sources_.size(); ++source) {
             Ids& slot = cache_[source * static_cast<std::size_t>(rows_per_source_)];
@@ -171,7 +171,8 @@ public:
     void check(std::span<const lrengine::GenerationSource>,
                std::span<const std::span<const std::int32_t>>) const override {}
     std::vector<std::vector<float>> score(std::span<const lrengine::GenerationSource>,
-                                          std::span<const std::span<const std::int32_t>>) const override {
+                                          std::span<const std::span<const std::int32_t>>,
+                                          const lrengine::Interruption&) const override {
         return {};
     }
 

@@ -225,7 +225,35 @@ TEST(an_exception_in_the_stop_hook_reaches_the_caller) {
                 "from the hook");
 }
 
-// Half of its rows have taken a token: another step would feed the rest at the wrong place.
+// The stop hook throws in the third step, for the second source: no row keeps that step's token, the first's neither.
+TEST(a_step_that_throws_leaves_what_there_was_before_it) {
+    for (const std::int64_t beams : {1, 3}) {
+        const fakes::FakeGenerator generator(kVocab);
+        const auto throws_late = [](std::int64_t source, std::span<const std::int32_t> tokens) -> bool {
+            if (source == 1 && tokens.size() == 3) throw std::runtime_error("late");
+            return source == 0 && tokens.size() == 3;  // the first source's row ends in that step
+        };
+        const auto search = Batch({{5, 6}, {7}}).start(generator, with_beams(beams, 9), {}, throws_late);
+        search->step();
+        search->step();
+        const auto before = search->results();
+        bool thrown = false;
+        try {
+            search->step();
+        } catch (const std::runtime_error&) {
+            thrown = true;
+        }
+        CHECK(thrown && search->done());
+        const auto after = search->results();
+        for (const std::size_t source : {0u, 1u}) {
+            CHECK_EQUAL(before[source][0].tokens.size(), 2u);
+            CHECK(after[source][0].tokens == before[source][0].tokens);
+            CHECK(after[source][0].token_log_probs == before[source][0].token_log_probs);
+            CHECK(after[source][0].finish_reason == FinishReason::kCancelled);
+        }
+    }
+}
+
 TEST(a_step_that_throws_ends_the_search) {
     for (const std::int64_t beams : {1, 3}) {
         const fakes::FakeGenerator generator(kVocab);

@@ -114,7 +114,7 @@ TEST(a_history_table_stands_for_copied_caches) {
         const Ids source = tiny::some_ids(9, 3);
         const std::vector<GenerationSource> sources = tiny::one(source, family.prompt, family.forced);
         const auto state = model.generator()->begin(sources, 2, 4);
-        state->prefill();
+        state->prefill({});
         const auto start = static_cast<std::int32_t>(state->prefill_length(0));
         const auto capacity = static_cast<std::size_t>(state->capacity());
         // Position t of both rows is in slot 0 until they part at `start + 1`; row 1 then has its own.

@@ -17,7 +17,7 @@ TEST(nothing_is_allocated_after_the_first_step) {
         const Ids source = tiny::some_ids(20, 1), forced{0};
         const std::vector<GenerationSource> sources = tiny::one(source, {}, forced);
         const auto state = model->generator()->begin(sources, 3, 10);
-        state->prefill();
+        state->prefill({});
         auto length = static_cast<std::int32_t>(state->prefill_length(0));
         const Ids history(static_cast<std::size_t>(3 * state->capacity()), 0);
         const auto step = [&](std::size_t rows) {
@@ -106,7 +106,7 @@ TEST(tied_keys_and_values_of_sources_are_made_with_the_targets) {
         };
         const Ids source = tiny::some_ids(20, 1), forced{0, 4}, target = tiny::some_ids(5, 2);
         const auto state = model->generator()->begin(tiny::one(source, {}, forced), 1, 10);
-        state->prefill();
+        state->prefill({});
         check();
         const std::vector<std::span<const std::int32_t>> targets{target};
         model->generator()->score(tiny::one(source, {}, forced), targets);

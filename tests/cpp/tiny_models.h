@@ -283,7 +283,7 @@ inline std::vector<lrengine::GenerationSource> one(const Ids& source, const Ids&
 
 // Logits after the state's sources, and after one step.
 inline lrengine::Matrix prefill(lrengine::DecodeState& state) {
-    state.prefill();
+    state.prefill({});
     return state.logits();
 }
 

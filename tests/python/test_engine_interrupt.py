@@ -66,6 +66,20 @@ def test_ctrl_c_ends_score(swcm: Engine) -> None:
     assert swcm.score(MANY[:1], [[7, 8]]) == before
 
 
+def test_ctrl_c_ends_the_reading_of_sources(swcm: Engine) -> None:
+    """Within the first step, not after it: no row has a token then."""
+    ids = [np.asarray(row, np.int32) for row in MANY]
+    empty = [np.zeros(0, np.int32)] * len(ids)
+    session = swcm._native.start(ids, empty, empty, {"max_new_tokens": 1}, None)
+    timer = threading.Timer(0.5, lambda: os.kill(os.getpid(), signal.SIGINT))
+    with pytest.raises(KeyboardInterrupt):
+        timer.start()
+        session.step()
+    timer.join()
+    assert session.done
+    assert all(len(tokens) == 0 for ((tokens, _, _),) in session.results())
+
+
 @pytest.fixture(params=[1, 50, 10**9], ids=["a row a piece", "a few rows", "all at once"])
 def piece_tokens(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
     monkeypatch.setattr(pieces, "FIRST_TOKENS", request.param)

@@ -193,8 +193,8 @@ typedef struct lrengine_cancellation lrengine_cancellation;
 /* The caller's, until lrengine_cancellation_free(). Any number of calls may be given one. */
 LRENGINE_API lrengine_status lrengine_cancellation_create(lrengine_cancellation** cancellation);
 /* Every call that was given this flag ends before its next token, or, where it computes numbers of many rows, before
- * the next thousand tokens of them; so do later calls. Reading a source is one piece of work that nothing interrupts.
- */
+ * the next thousand tokens of them; so do later calls. Where sources or whole targets are read, a call ends before the
+ * next layer. */
 LRENGINE_API void lrengine_cancellation_request(lrengine_cancellation* cancellation);
 /* Not while a call that was given it runs. */
 LRENGINE_API void lrengine_cancellation_free(lrengine_cancellation* cancellation);
@@ -339,7 +339,8 @@ LRENGINE_API lrengine_status lrengine_session_start(const lrengine_engine* engin
  * the step may be tried again: where the device refused it before anything was decided, the session goes on; otherwise
  * it is done, with LRENGINE_FINISH_CANCELLED. */
 LRENGINE_API lrengine_status lrengine_session_step(lrengine_session* session, int32_t* done);
-/* From any thread: the session is done before its next step. */
+/* From any thread: the session is done before its next step, or, while the first one reads the sources, before its next
+ * layer. */
 LRENGINE_API void lrengine_session_cancel(lrengine_session* session);
 /* What there is of the answers, at any time: a copy, which the caller frees. */
 LRENGINE_API lrengine_status lrengine_session_results(const lrengine_session* session,
