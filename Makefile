@@ -8,6 +8,9 @@ BUILD  := build/test
 PIP    := $(BIN)/python -m pip --disable-pip-version-check -q
 CLANGXX := $(lastword clang++ $(sort $(notdir $(wildcard /usr/bin/clang++-[0-9]*))))
 CLANG   := $(subst ++,,$(CLANGXX))
+# Each test is mostly serial, so several files run at a time, each in a process with one thread for PyTorch. A file's tests
+# stay together: they share what was made for them.
+PYTEST  := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(JOBS) --maxprocesses 4 --dist loadfile
 export PYTHONUNBUFFERED := 1
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
@@ -68,7 +71,7 @@ test-cpp: configure
 	ctest --test-dir $(BUILD) --output-on-failure -j $(JOBS)
 
 test-python: $(VENV)/.built $(VENV)/.test-ready
-	$(BIN)/python -m pytest -q tests
+	$(PYTEST) tests
 
 # The engine on CUDA, with the kernels that test-cpp built for the CPU.
 test-cuda: export LRENGINE_CUDA_LIBRARY := $(CURDIR)/$(BUILD)/liblrengine_cuda_emulated.so
@@ -178,7 +181,7 @@ cuda-targets: $(VENV)/.test-ready
 test-transformers-4: export PYTHONPATH := $(CURDIR)/$(VENV)/transformers-4
 test-transformers-4: $(VENV)/.built $(VENV)/.test-ready
 	$(BIN)/python -c "import transformers; assert transformers.__version__.startswith('4.'), transformers.__version__"
-	$(BIN)/python -m pytest -q -p no:cacheprovider -k "not (two_processes and accelerate)" \
+	$(PYTEST) -p no:cacheprovider -k "not (two_processes and accelerate)" \
 	    tests/python/test_models_*.py tests/python/test_training_*.py tests/python/test_data_*.py \
 	    tests/python/test_convert_*.py tests/python/test_evaluation_cli.py \
 	    tests/python/test_engine_generate.py tests/python/test_engine_stop_ids.py tests/python/test_export_optimum.py \
