@@ -1,4 +1,4 @@
-"""benchmarks/plots.py: the files that runs leave, drawn; and few_shot_heads.py in miniature, whose file it reads."""
+"""benchmarks/plot_runs.py: the files that runs leave, drawn; and few_shot_heads.py in miniature, whose file it reads."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def test_few_shot_curves_in_miniature(tmp_path):
         assert list(found["sizes"][size]["scores"]) == ["majority", "tfidf", "linear", "last"]
         assert found["sizes"][size]["lead_over_linear"]["linear"]["value"] == 0
     assert found["sizes"]["30"]["scores"]["tfidf"]["value"] > 90  # two words tell all
-    run("plots.py", tmp_path / "plots", "--few-shot", f"ug={out}")
+    run("plot_runs.py", tmp_path / "plots", "--few-shot", f"ug={out}")
     assert {"majority", "last", "8", "30"} <= set(words(tmp_path / "plots" / "few_shot_ug.svg"))
 
 
@@ -107,7 +107,7 @@ def test_the_other_plots_of_a_run(tmp_path):
     for path in texts:
         write_lines(path, [{"text": "red car"}, {"text": "smile"}])
     out = tmp_path / "plots"
-    run("plots.py", out, "--losses", f"first={result.output_dir / 'train_log.jsonl'}", "--metric", "chrf",
+    run("plot_runs.py", out, "--losses", f"first={result.output_dir / 'train_log.jsonl'}", "--metric", "chrf",
         "--bars", f"init={tmp_path / 'a.json'}", f"none={tmp_path / 'b.json'}",
         "--weights", result.output_dir, "--texts", *texts)  # fmt: skip
     assert "first" in words(out / "losses.svg")

@@ -28,7 +28,7 @@ sys.path.insert(0, str(ROOT / "benchmarks"))  # its scripts import each other
 
 import latency  # noqa: E402
 import peer_models  # noqa: E402
-import plot  # noqa: E402
+import plot_suites  # noqa: E402
 import quality  # noqa: E402
 from install_peers import environment_python  # noqa: E402
 from suites import PEERS  # noqa: E402
@@ -155,7 +155,7 @@ def test_comparing_suites_sets_a_part_against_the_same_part() -> None:
 def test_pictures_of_a_small_result_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "seq2seq.json").write_text(json.dumps(put_part(None, "int", report(0.02))), encoding="utf-8")
     (tmp_path / "work.json").write_text("{}", encoding="utf-8")  # a result of another kind
-    plot.main([str(tmp_path), str(tmp_path / "images")])
+    plot_suites.main([str(tmp_path), str(tmp_path / "images")])
     for name in ("latency", "throughput", "roofline"):
         text = (tmp_path / "images" / f"{name}.svg").read_text(encoding="utf-8")
         assert "<svg" in text and "lrengine int8" in text and len(text) < 100_000
@@ -165,7 +165,7 @@ def test_pictures_of_a_small_result_file(tmp_path: Path, capsys: pytest.CaptureF
     assert "- left out: absent: absent: no" in page
     (tmp_path / "seq2seq.json").unlink()
     capsys.readouterr()
-    plot.main([str(tmp_path), str(tmp_path / "none")])
+    plot_suites.main([str(tmp_path), str(tmp_path / "none")])
     assert capsys.readouterr().out.count("left out") == 3
 
 

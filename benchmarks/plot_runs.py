@@ -1,6 +1,6 @@
 """The plots of docs/RESULTS.md, from the files that runs leave:
 
-python benchmarks/plots.py docs/results --losses init=RUN/train_log.jsonl none=RUN/train_log.jsonl \\
+python benchmarks/plot_runs.py docs/results --losses init=RUN/train_log.jsonl none=RUN/train_log.jsonl \\
     --few-shot ug=few_shot.json --bars scores.json --metric chrf --weights MODEL --texts text/emoji/{en,ug,zh}.jsonl
 
 --losses    training loss over steps, a line a run                                       -> losses.svg

@@ -1,6 +1,6 @@
 """Draws and tabulates what `benchmarks/latency.py --out DIR` measured.
 
-    python benchmarks/plot.py benchmarks/results docs/measured
+    python benchmarks/plot_suites.py benchmarks/results docs/measured
 
 README.md       every figure, and what it was measured on
 latency.svg     milliseconds a token against the tokens of the source; of a request for the encoder
@@ -113,7 +113,7 @@ def roofline(suites: dict[str, list[Figures]]) -> Any:
 
 def page(documents: dict[str, dict[str, Any]]) -> str:
     """The tables, a chapter a suite, with the machine, commit and versions of each part."""
-    lines = ["# Measured", "", "Made by `python benchmarks/plot.py benchmarks/results docs/measured` from what", ""]
+    lines = ["# Measured", "", "Made by `python benchmarks/plot_suites.py benchmarks/results docs/measured` from what", ""]
     lines[-2] += " `benchmarks/latency.py` measured. Medians of the rounds; J: joules, where the system tells."
     for suite, document in documents.items():
         for part, report in parts_of(document).items():
