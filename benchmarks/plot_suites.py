@@ -113,8 +113,8 @@ def roofline(suites: dict[str, list[Figures]]) -> Any:
 
 def page(documents: dict[str, dict[str, Any]]) -> str:
     """The tables, a chapter a suite, with the machine, commit and versions of each part."""
-    lines = ["# Measured", "", "Made by `python benchmarks/plot_suites.py benchmarks/results docs/measured` from what", ""]
-    lines[-2] += " `benchmarks/latency.py` measured. Medians of the rounds; J: joules, where the system tells."
+    lines = ["# Measured", "", "Made by `python benchmarks/plot_suites.py benchmarks/results docs/measured` from", ""]
+    lines[-2] += " what `benchmarks/latency.py` measured. Medians of the rounds; J: joules, where the system tells."
     for suite, document in documents.items():
         for part, report in parts_of(document).items():
             lines += [f"## {suite}, {part}", "", conditions(report), "", table(figures_of(report)), ""]

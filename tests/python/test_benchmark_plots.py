@@ -1,4 +1,4 @@
-"""benchmarks/plot_runs.py: the files that runs leave, drawn; and few_shot_heads.py in miniature, whose file it reads."""
+"""benchmarks/plot_runs.py: what runs leave, drawn; and few_shot_heads.py in miniature, whose file it reads."""
 
 from __future__ import annotations
 
