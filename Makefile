@@ -12,6 +12,7 @@ CLANG   := $(subst ++,,$(CLANGXX))
 # stay together: they share what was made for them.
 PYTEST  := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(JOBS) --maxprocesses 4 --dist loadfile
 export PYTHONUNBUFFERED := 1
+export LRENGINE_BUILD_DIR := $(CURDIR)/build/package
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 ENGINE_SOURCES := $(shell find csrc -type f 2>/dev/null) setup.py pyproject.toml

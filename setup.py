@@ -14,11 +14,12 @@ TOP_LEVEL = {"lrengine.kernels": "kernels", "lrengine.export": "export"}
 
 class CMakeBuild(build_ext):
     """`LRENGINE_BUILD_JOBS` limits the compiler processes; `LRENGINE_CMAKE_ARGS` adds options, such as
-    -DLRENGINE_CUDA=ON for wheels with the CUDA backend built where there is no GPU."""
+    -DLRENGINE_CUDA=ON for wheels with the CUDA backend built where there is no GPU; `LRENGINE_BUILD_DIR` is a folder to
+    compile in, which the next build goes on from."""
 
     def build_extension(self, ext: Extension) -> None:
         target = Path(self.get_ext_fullpath(ext.name)).resolve()
-        build = (ROOT / self.build_temp / "engine").resolve()
+        build = Path(os.environ.get("LRENGINE_BUILD_DIR", ROOT / self.build_temp / "engine")).resolve()
         build.mkdir(parents=True, exist_ok=True)
         options = [
             "-GNinja",
