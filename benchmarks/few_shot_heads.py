@@ -21,9 +21,9 @@ from torch import Tensor
 
 from lrengine.data.examples import Example
 from lrengine.data.files import read_rows
+from lrengine.data.overlap import rough
 from lrengine.evaluation import baselines
 from lrengine.evaluation.bootstrap import Bootstrap, interval, mean_over_seeds
-from lrengine.evaluation.recipe import rough
 from lrengine.evaluation.statistics import CLASSIFICATION
 from lrengine.models.encoders import load_encoder
 from lrengine.text import TextCodec

@@ -29,6 +29,7 @@ from lrengine import Engine, Score
 from lrengine.data.examples import Example
 from lrengine.data.files import read_rows
 from lrengine.evaluation.bootstrap import Bootstrap, Interval, interval
+from lrengine.evaluation.model_config import read_config
 from lrengine.evaluation.statistics import CLASSIFICATION, TEXT, Rows, Statistic
 from lrengine.quantize import DEFAULT_GROUP_SIZE, quantize
 
@@ -87,11 +88,13 @@ def perplexity(scores: Sequence[Score]) -> Statistic:
         found: Rows = np.exp(-sums[..., 0] / sums[..., 1])
         return found
 
-    return Statistic(lambda predictions, references: rows, finish)
+    return Statistic(lambda predictions, references, language: rows, finish)
 
 
 def pairs(args: argparse.Namespace) -> list[Example]:
-    """A row, or a row's list of texts, is an example a text."""
+    """A row, or a row's list of texts, is an example a text. A source gets the tag of the target column's language that
+    the model was trained with."""
+    prefix = (read_config(args.directory).get("source_prefixes") or {}).get(args.target, "")
     examples = []
     for path in args.data:
         for row in read_rows(str(path)):
@@ -100,7 +103,7 @@ def pairs(args: argparse.Namespace) -> list[Example]:
             sources, targets = (as_list(row.values.get(name)) for name in (args.source, args.target))
             for source, target in zip(sources, targets, strict=False):
                 group = str(row.values.get("id", ""))
-                examples.append(Example(source, target, "all", "task", place=path.stem, group=group))
+                examples.append(Example(prefix + source, target, "all", "task", place=path.stem, group=group))
     return examples[: args.limit]
 
 

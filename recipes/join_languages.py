@@ -20,6 +20,8 @@ import json
 from collections import Counter
 from pathlib import Path
 
+from lrengine.data.overlap import rough
+
 HELD_OUT = {"train": ("dev", "test"), "dev": ("test",), "test": ()}
 Row = dict[str, str]
 
@@ -37,11 +39,6 @@ def join(sources: list[Path]) -> list[Row]:
             if row["split"] != pair["split"]:
                 torn.add(pair["en"])
     return [row for english, row in rows.items() if english not in torn and len(row) > 3]
-
-
-def rough(text: str) -> str:
-    """`text` but for case, digits, signs and white space; itself where nothing is left."""
-    return "".join(character for character in text.lower() if character.isalpha()) or text
 
 
 def without_leaks(rows: list[Row]) -> tuple[list[Row], Counter[str]]:

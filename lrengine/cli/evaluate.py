@@ -62,8 +62,7 @@ def run(args: argparse.Namespace) -> int:
         document = {**result.as_dict(), "options": asdict(options), "data": args.data, "split": args.split}
         Path(args.json).write_text(json.dumps(document, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
     if args.predictions:
-        lines = [json.dumps(prediction, ensure_ascii=False) + "\n" for prediction in result.predictions]
-        Path(args.predictions).write_text("".join(lines), encoding="utf-8")
+        _write_predictions(args.predictions, result.predictions)
     return 0
 
 
@@ -78,7 +77,14 @@ def _run_recipe(args: argparse.Namespace) -> int:
     if args.json:
         text = json.dumps({"recipe": args.recipe, **result.as_dict()}, ensure_ascii=False, indent=1)
         Path(args.json).write_text(text + "\n", encoding="utf-8")
+    if args.predictions:
+        _write_predictions(args.predictions, result.predictions)
     return 0
+
+
+def _write_predictions(path: str, predictions: list[dict[str, str]]) -> None:
+    lines = [json.dumps(prediction, ensure_ascii=False) + "\n" for prediction in predictions]
+    Path(path).write_text("".join(lines), encoding="utf-8")
 
 
 def _source(args: argparse.Namespace, choice: str) -> SourceConfig:

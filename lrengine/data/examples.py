@@ -106,7 +106,7 @@ def _matches(row: Row, source: SourceConfig) -> bool:
         accepted = wanted if isinstance(wanted, list) else [wanted]
         if value not in [str(choice) for choice in accepted]:
             return False
-    return True
+    return all(len(cell(row, column).split()) >= least for column, least in source.min_words.items())
 
 
 def _texts(row: Row, column: str) -> list[str] | None:

@@ -29,6 +29,7 @@ class SourceConfig:
     subset: str | None = None  # ... with its configuration
     dataset_split: str | None = None  # ... and split
     where: dict[str, str | int | float | bool | list[str]] = field(default_factory=dict)  # column -> value(s) to keep
+    min_words: dict[str, int] = field(default_factory=dict)  # column -> rows with fewer words are left out
     languages: list[str] = field(default_factory=list)  # parallel, text: columns named like their language
     columns: dict[str, str] = field(default_factory=dict)  # parallel, text: language -> column, where names differ
     directions: list[str] = field(default_factory=list)  # parallel: "zh-ug", "ug-zh", ...
@@ -46,7 +47,7 @@ class SourceConfig:
     name: str | None = None  # of the task in logs and sampling; default from languages or the file
     group: str | None = None  # column of what examples share, such as one sentence's id: bootstrap draws them together
     licence: str | None = None  # of the data, for the model card
-    limit: int | None = None  # at most so many rows after `where`
+    limit: int | None = None  # at most so many rows after `where` and `min_words`
 
     @property
     def title(self) -> str:

@@ -45,13 +45,15 @@ class Bootstrap:
         self._tasks: dict[str, list[int]] = {}
         for index, example in enumerate(examples):
             self._tasks.setdefault(example.task, []).append(index)
-        self._references = [str(example.target) for example in examples]
+        self._examples = examples
 
     def scores(self, predictions: Sequence[str], statistic: Statistic) -> dict[str, Rows]:
         """Task (and MEAN, over the tasks) -> the score of the sample and of each resample, [resamples + 1]."""
         found: dict[str, Rows] = {}
         for task, indices in self._tasks.items():
-            rows = statistic.rows([predictions[i] for i in indices], [self._references[i] for i in indices])
+            references = [str(self._examples[i].target) for i in indices]
+            language = self._examples[indices[0]].target_language  # one a task
+            rows = statistic.rows([predictions[i] for i in indices], references, language)
             found[task] = statistic.finish(self._weights[:, indices] @ rows)
         if len(found) > 1:
             found[MEAN] = np.mean(list(found.values()), axis=0)

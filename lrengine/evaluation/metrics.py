@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from lrengine.errors import DataError
 from lrengine.evaluation.rouge import rouge_l, tokenize
 
 
 def bleu(predictions: Sequence[str], references: Sequence[str], language: str | None = None) -> float:
-    """Corpus BLEU of sacreBLEU. Tibetan is scored on syllables: 13a would see one word between two spaces."""
+    """Corpus BLEU of sacreBLEU, the words being `bleu_tokens`."""
+    import sacrebleu
+
+    cut = bleu_tokens(language)
+    ours, theirs = ([" ".join(cut(text)) for text in texts] for texts in (predictions, references))
+    return float(sacrebleu.corpus_bleu(ours, [theirs], tokenize="none", force=True).score)
+
+
+def bleu_tokens(language: str | None) -> Callable[[str], list[str]]:
+    """What cuts a text into BLEU's words: sacreBLEU's for Chinese or for the rest, syllables in Tibetan, where 13a
+    would see one word between two spaces."""
     import sacrebleu
 
     code = (language or "").split("-")[0]
     if code in ("bo", "dz"):
-        cut = [" ".join(tokenize(text)) for text in predictions], [" ".join(tokenize(text)) for text in references]
-        return float(sacrebleu.corpus_bleu(cut[0], [cut[1]], tokenize="none", force=True).score)
-    tokenizer = "zh" if code == "zh" else "13a"
-    return float(sacrebleu.corpus_bleu(list(predictions), [list(references)], tokenize=tokenizer).score)
+        return tokenize
+    cut = sacrebleu.BLEU(tokenize="zh" if code == "zh" else "13a").tokenizer
+    return lambda text: str(cut(text.rstrip())).split()
 
 
 def chrf(predictions: Sequence[str], references: Sequence[str]) -> float:

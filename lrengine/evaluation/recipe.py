@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from lrengine.data.examples import Example, TextNeeds, load_examples
+from lrengine.data.overlap import overlap
 from lrengine.data.report import DataReport
 from lrengine.errors import DataError
 from lrengine.evaluation import baselines
@@ -29,7 +30,8 @@ MODEL = "model"
 class RecipeEvaluation:
     """`scores`: metric -> system -> task -> interval; "model" is the mean over `directories`, `seeds` the scores of
     each of them (metric -> directory -> task -> value). `gains`: metric -> baseline -> task -> the model's lead.
-    `leaked`: test sources that are training sources too, and near ones (what near means: `overlap`)."""
+    `leaked`: test sources that are training sources too, and near ones (what near means: data/overlap.py).
+    `predictions`: an entry an example, what each directory and each baseline answered; not part of `as_dict`."""
 
     directories: list[str]
     backend: str
@@ -38,9 +40,12 @@ class RecipeEvaluation:
     seeds: dict[str, dict[str, dict[str, float]]]
     gains: dict[str, dict[str, dict[str, Interval]]]
     leaked: dict[str, int]
+    predictions: list[dict[str, str]]
 
     def as_dict(self) -> dict[str, Any]:
-        return dataclasses.asdict(self)
+        fields = dataclasses.asdict(self)
+        del fields["predictions"]
+        return fields
 
     def table(self) -> str:
         """One block a metric: a row a task, a column a system; the lead over each baseline in the row of the mean."""
@@ -73,26 +78,12 @@ def evaluate_recipe(
     rivals = {name: _baseline(name, train, examples, directories[0]) for name in _names(section)}
     bootstrap = Bootstrap(examples, section.resamples, section.seed)
     statistics = CLASSIFICATION if section.task == "classification" else TEXT
-    result = RecipeEvaluation(list(answers), backend, _sizes(examples), {}, {}, {}, overlap(train, examples))
+    counts, leaked = _sizes(examples), overlap(train, examples)
+    rows = _listed(examples, answers, rivals)
+    result = RecipeEvaluation(list(answers), backend, counts, {}, {}, {}, leaked, rows)
     for metric, statistic in statistics.items():
         _add(result, metric, statistic, bootstrap, answers, rivals)
     return result
-
-
-def overlap(train: Sequence[Example], test: Sequence[Example]) -> dict[str, int]:
-    """Test examples whose source is a training source of the same task: `same`, letter by letter; `near`, but for case,
-    digits, signs and white space."""
-    exact = {(example.task, example.source) for example in train}
-    roughly = {(example.task, rough(example.source)) for example in train}
-    same = [(example.task, example.source) in exact for example in test]
-    near = [(example.task, rough(example.source)) in roughly for example in test]
-    return {"same": sum(same), "near": sum(near) - sum(same)}
-
-
-def rough(text: str) -> str:
-    """`text` but for case, digits, signs and white space; itself where nothing is left."""
-    letters = "".join(character for character in text.lower() if character.isalpha())
-    return letters or text
 
 
 def _section(config: TrainConfig) -> EvaluationSection:
@@ -176,6 +167,15 @@ def _add(
 
 def _intervals(scores: dict[str, Rows]) -> dict[str, Interval]:
     return {task: interval(row) for task, row in scores.items()}
+
+
+def _listed(examples: Sequence[Example], *systems: dict[str, list[str]]) -> list[dict[str, str]]:
+    columns = {name: answers for part in systems for name, answers in part.items()}
+    return [
+        {"task": example.task, "source": example.source, "reference": str(example.target)}
+        | {name: answers[place] for name, answers in columns.items()}
+        for place, example in enumerate(examples)
+    ]
 
 
 def _sizes(examples: Sequence[Example]) -> dict[str, int]:

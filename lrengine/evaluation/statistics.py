@@ -9,17 +9,20 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from lrengine.evaluation.metrics import bleu_tokens
 from lrengine.evaluation.rouge import rouge_l
 
 Rows = NDArray[np.float64]
 CHRF_ORDER, CHRF_BETA = 6, 2.0
+BLEU_ORDER = 4
 
 
 @dataclass(frozen=True)
 class Statistic:
-    """One metric. rows(predictions, references): [n, k]; finish: sums [..., k] to scores [...], in percent."""
+    """One metric. rows(predictions, references, language of the references): [n, k]; finish: sums [..., k] to scores
+    [...], in percent."""
 
-    rows: Callable[[Sequence[str], Sequence[str]], Rows]
+    rows: Callable[[Sequence[str], Sequence[str], str | None], Rows]
     finish: Callable[[Rows], Rows]
 
 
@@ -30,13 +33,13 @@ def _share(sums: Rows) -> Rows:
 def _mean_of(value: Callable[[str, str], float]) -> Statistic:
     """A metric that is the mean of a value an example."""
 
-    def rows(predictions: Sequence[str], references: Sequence[str]) -> Rows:
+    def rows(predictions: Sequence[str], references: Sequence[str], language: str | None = None) -> Rows:
         return np.array([[value(ours, theirs), 1.0] for ours, theirs in zip(predictions, references, strict=True)])
 
     return Statistic(rows, _share)
 
 
-def _chrf_rows(predictions: Sequence[str], references: Sequence[str]) -> Rows:
+def _chrf_rows(predictions: Sequence[str], references: Sequence[str], language: str | None = None) -> Rows:
     """n-grams of the prediction, of the reference, and in both, for n = 1 .. 6; white space is left out."""
     rows = []
     for ours, theirs in zip(predictions, references, strict=True):
@@ -61,9 +64,40 @@ def _chrf(sums: Rows) -> Rows:
     return scores
 
 
+def _bleu_rows(predictions: Sequence[str], references: Sequence[str], language: str | None = None) -> Rows:
+    """Lengths of prediction and reference in tokens, then for n = 1 .. 4 the prediction's n-grams and those that the
+    reference has too."""
+    cut = bleu_tokens(language)
+    rows = []
+    for ours, theirs in zip(predictions, references, strict=True):
+        words = [cut(text) for text in (ours, theirs)]
+        row: list[float] = [len(words[0]), len(words[1])]
+        for order in range(1, BLEU_ORDER + 1):
+            first, second = (
+                Counter(tuple(text[at : at + order]) for at in range(len(text) - order + 1)) for text in words
+            )
+            row += [first.total(), (first & second).total()]
+        rows.append(row)
+    return np.array(rows)
+
+
+def _bleu(sums: Rows) -> Rows:
+    """Papineni et al. 2002, with sacreBLEU's smoothing: the k-th order without a match counts 2^-k matches; an order
+    that no prediction is long enough for ends the count, and the score is 0, as it is where no word is right."""
+    ours, theirs, counts, matches = sums[..., 0], sums[..., 1], sums[..., 2::2], sums[..., 3::2]
+    missing = matches == 0
+    smoothed = np.where(missing, 0.5 ** np.cumsum(missing, axis=-1), matches)
+    logs = np.log(smoothed / np.maximum(counts, 1e-12)).mean(-1)
+    brevity = np.where(ours < theirs, 1.0 - theirs / np.maximum(ours, 1e-12), 0.0)
+    possible = (counts > 0).all(-1) & (matches[..., 0] > 0)
+    scores: Rows = np.where(possible, 100.0 * np.exp(np.where(possible, logs + brevity, 0.0)), 0.0)
+    return scores
+
+
 CLASSIFICATION: dict[str, Statistic] = {"accuracy": _mean_of(lambda ours, theirs: float(ours.strip() == theirs))}
 TEXT: dict[str, Statistic] = {
     "chrf": Statistic(_chrf_rows, _chrf),
+    "bleu": Statistic(_bleu_rows, _bleu),
     "rouge_l": _mean_of(lambda ours, theirs: rouge_l(ours, theirs).f1),
     "exact": _mean_of(lambda ours, theirs: float(ours.strip() == theirs.strip())),
 }

@@ -5,6 +5,7 @@ LRENGINE_PEERS names the folder of benchmarks/install_peers.py; without it only 
 
 from __future__ import annotations
 
+import argparse
 import importlib.util
 import json
 import os
@@ -198,6 +199,18 @@ def test_quality_of_labels_counts_right_ones_and_equal_ones(
     assert found["rows"][0]["values"]["accuracy"]["value"] == pytest.approx(100 * 7 / 8)
     assert found["rows"][0]["equal"] == 100 and found["rows"][0]["against"]["accuracy"]["value"] == 0
     assert "| float32 |" in shown and "| int8 |" in shown
+
+
+def test_a_source_gets_the_tag_of_its_target_language(tmp_path: Path) -> None:
+    document = {"model_type": "swcm", "source_prefixes": {"kk": "<2kk> ", "zh": "<2zh> "}}
+    (tmp_path / "config.json").write_text(json.dumps(document), encoding="utf-8")
+    data = tmp_path / "rows.jsonl"
+    data.write_text(json.dumps({"zh": "打开", "kk": "Ашу", "en": "Open"}), encoding="utf-8")
+    for source, target, wanted in (("zh", "kk", "<2kk> 打开"), ("kk", "zh", "<2zh> Ашу"), ("zh", "en", "打开")):
+        chosen = argparse.Namespace(
+            directory=tmp_path, data=[data], source=source, target=target, split=None, limit=None
+        )
+        assert [example.source for example in quality.pairs(chosen)] == [wanted]
 
 
 def test_perplexity_is_that_of_the_engines_log_probabilities(

@@ -53,6 +53,21 @@ def test_templates_values_and_prompts(tmp_path):
     assert (example.target, example.prompt, example.task) == ("Contradiction", "Say: why", "xnli")
 
 
+def test_rows_of_too_few_words_are_left_out(tmp_path):
+    texts = {"open the file": "打开文件", " close  it ": "关闭", "save it now": "保存"}
+    rows = [{"en": english, "zh": chinese} for english, chinese in texts.items()]
+    path = write_lines(tmp_path / "a.jsonl", rows)
+    source = SourceConfig("parallel", path=path, languages=["zh", "en"], directions=["zh-en"], min_words={"en": 3})
+    report = DataReport()
+    assert [example.source for example in load(source, report=report)] == ["打开文件", "保存"]
+    assert report.sources[0].filtered == 1
+    source.limit = 1
+    assert [example.source for example in load(source)] == ["打开文件"]
+    source.min_words = {"english": 3}
+    with pytest.raises(DataError, match="english"):
+        load(source)
+
+
 def test_filters_limits_duplicates_lengths_and_scripts(tmp_path):
     rows = [
         {"s": "train", "a": "кот", "b": "мысық"},

@@ -12,9 +12,9 @@ from training_support import EMOJI, SAMPLE, UI, classifier_document, swcm_docume
 
 from lrengine.cli import main
 from lrengine.data.examples import Example
+from lrengine.data.overlap import overlap
 from lrengine.evaluation import baselines, metrics
 from lrengine.evaluation.bootstrap import Bootstrap, interval
-from lrengine.evaluation.recipe import overlap
 from lrengine.evaluation.statistics import CLASSIFICATION, TEXT
 from lrengine.training import TrainConfig, train
 
@@ -41,6 +41,24 @@ def test_statistics_give_the_library_scores():
     assert float(chrf.finish(chrf.rows(OURS, THEIRS).sum(0))) == pytest.approx(
         sacrebleu.corpus_chrf(OURS, [THEIRS]).score, abs=1e-3
     )
+
+
+@pytest.mark.parametrize("language", [None, "kk", "zh", "dz"])
+def test_bleu_as_sums_is_the_library_score(language):
+    """Also where an order has no match (smoothed), no n-gram at all (0), or no word is right (0)."""
+    bleu = TEXT["bleu"]
+    ours = ["open the file again, please", "今天天气很好 abc", "close all of them now", "བོད་ཡིག་གི་དཔེ་མཛོད"]
+    theirs = ["open the file again", "今天 天气好 abc", "close them now", "བོད་ཡིག་གི་དེབ"]
+    assert metrics.bleu(ours, theirs, language) > 10
+    for chosen in (slice(None), slice(0, 1), slice(1, 3), slice(2, 3)):
+        value = bleu.finish(bleu.rows(ours[chosen], theirs[chosen], language).sum(0))
+        assert float(value) == pytest.approx(metrics.bleu(ours[chosen], theirs[chosen], language), abs=1e-6)
+    for first, second in ((["a b"], ["a b"]), (["a b c d e"], ["v w x y z"]), ([""], ["a"])):
+        value = bleu.finish(bleu.rows(first, second, language).sum(0))
+        assert float(value) == pytest.approx(metrics.bleu(first, second, language)) == 0.0
+    if language != "dz":
+        library = sacrebleu.corpus_bleu(ours, [theirs], tokenize="zh" if language == "zh" else "13a").score
+        assert metrics.bleu(ours, theirs, language) == pytest.approx(library, abs=1e-9)
 
 
 def test_an_interval_is_that_of_the_binomial():
@@ -149,9 +167,20 @@ def test_engine_and_pytorch_give_the_same_table(recipes, tmp_path, name, directo
         out = tmp_path / "scores.json"
         models = [str(recipes / directory) for directory in directories]
         arguments = ["evaluate", "--recipe", str(recipes / f"{name}.yaml"), *models, "--backend", backend]
-        assert main([*arguments, "--json", str(out)]) == 0
+        written = tmp_path / "answers.jsonl"
+        assert main([*arguments, "--json", str(out), "--predictions", str(written)]) == 0
+        answers = [json.loads(line) for line in written.read_text(encoding="utf-8").splitlines()]
         found[backend] = json.loads(out.read_text())
         assert "95% intervals" in capsys.readouterr().out
+    assert len(answers) == sum(found["torch"]["examples"].values())
+    assert {"task", "source", "reference", *systems, *found["torch"]["directories"]} == answers[0].keys()
+    right = {"swcm": "exact", "classifier": "accuracy"}[name]
+    for system in systems:
+        for task, score in found["torch"]["scores"][right][system].items():
+            rows = [row for row in answers if row["task"] == task]
+            if rows:  # not the mean
+                equal = [row[system].strip() == row["reference"].strip() for row in rows]
+                assert score["value"] == pytest.approx(100 * np.mean(equal))
     for metric, scores in found["engine"]["scores"].items():
         assert list(scores) == ["model", *systems]
         for system, tasks in scores.items():
