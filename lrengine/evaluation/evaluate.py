@@ -85,13 +85,21 @@ def evaluate(
 
 def predict(predictor: Predictor, config: dict[str, Any], examples: Sequence[Example]) -> list[str]:
     """Labels from a classifier model, generated text from the others. Sources get the prefix of their target language
-    that the model was trained with (config.json, `source_prefixes`)."""
+    that the model was trained with (config.json, `source_prefixes`). Sources of like length are run together: a batch
+    takes as long as its longest answer."""
     prefixes = config.get("source_prefixes") or {}
-    texts = [prefixes.get(example.target_language or "", "") + example.source for example in examples]
-    if config["model_type"] == "layer_fusion_classifier":
-        return predictor.classify(texts)
+    order = sorted(range(len(examples)), key=lambda index: len(examples[index].source.encode()))
+    chosen = [examples[index] for index in order]
+    texts = [prefixes.get(example.target_language or "", "") + example.source for example in chosen]
     with_prompts = config.get("prompt_template") is not None or any(example.prompt for example in examples)
-    return predictor.generate(texts, [example.prompt for example in examples] if with_prompts else None)
+    if config["model_type"] == "layer_fusion_classifier":
+        found = predictor.classify(texts)
+    else:
+        found = predictor.generate(texts, [example.prompt for example in chosen] if with_prompts else None)
+    answers = [""] * len(examples)
+    for index, answer in zip(order, found, strict=True):
+        answers[index] = answer
+    return answers
 
 
 def score(examples: Sequence[Example], predictions: Sequence[str], task: Task) -> dict[str, dict[str, float]]:

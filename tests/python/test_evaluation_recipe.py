@@ -15,6 +15,7 @@ from lrengine.data.examples import Example
 from lrengine.data.overlap import overlap
 from lrengine.evaluation import baselines, metrics
 from lrengine.evaluation.bootstrap import Bootstrap, interval
+from lrengine.evaluation.evaluate import predict
 from lrengine.evaluation.statistics import CLASSIFICATION, TEXT
 from lrengine.training import TrainConfig, train
 
@@ -123,6 +124,22 @@ def test_test_strings_in_training_data_are_counted():
     known = [Example("Open file 3", "x", "t", "task"), Example("Close", "x", "t", "task")]
     asked = [Example(text, "x", "t", "task") for text in ("Close", "open  file...", "open", "7")]
     assert overlap(known, asked) == {"same": 1, "near": 1}
+
+
+def test_answers_stand_where_their_sources_stood():
+    class Echo:
+        def classify(self, sources):
+            assert [len(source.encode()) for source in sources] == sorted(len(source.encode()) for source in sources)
+            return [source.upper() for source in sources]
+
+        def generate(self, sources, prompts):
+            return [f"{source}|{prompt}" for source, prompt in zip(sources, prompts, strict=True)]
+
+    asked = [Example(text, "x", "t", "task", target_language="kk", prompt=text * 2) for text in ("ccc", "a", "", "bb")]
+    echo = Echo()
+    assert predict(echo, {"model_type": "layer_fusion_classifier"}, asked) == ["CCC", "A", "", "BB"]
+    tagged = {"model_type": "swcm", "source_prefixes": {"kk": "<2kk> "}}
+    assert predict(echo, tagged, asked) == ["<2kk> ccc|cccccc", "<2kk> a|aa", "<2kk> |", "<2kk> bb|bbbb"]
 
 
 @pytest.fixture(scope="module")
