@@ -125,10 +125,10 @@ private:
 std::shared_ptr<Backend> session_backend(const std::shared_ptr<Backend>& backend);
 
 // threads = 0: as many as the process may use. The instruction set is the processor's best, chosen at run time;
-// LRENGINE_ISA=avx512|avx2|neon|portable in the environment lowers it (tests run all of them).
+// LRENGINE_ISA=NAME in the environment lowers it (docs/PERFORMANCE.md has the names; tests run all of them).
 std::unique_ptr<Backend> make_cpu_backend(int threads);
 
-// "avx512", "avx2", "neon" or "portable": what make_cpu_backend would use now.
+// "avx512_vnni", ..., "portable": what make_cpu_backend would use now.
 std::string cpu_isa();
 
 }  // namespace lrengine

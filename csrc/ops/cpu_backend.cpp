@@ -33,6 +33,13 @@ bool has_f16c() {
     unsigned a = 0, b = 0, c = 0, d = 0;
     return __get_cpuid(1, &a, &b, &c, &d) != 0 && (c & kF16c) != 0;
 }
+
+// For the same reason.
+bool has_avx_vnni() {
+    constexpr unsigned kAvxVnni = 1u << 4;
+    unsigned a = 0, b = 0, c = 0, d = 0;
+    return __get_cpuid_count(7, 1, &a, &b, &c, &d) != 0 && (a & kAvxVnni) != 0;
+}
 #endif
 
 // Best first.
@@ -41,8 +48,12 @@ std::span<const InstructionSet> instruction_sets() {
     static const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && has_f16c();
     static const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                                __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
-    static const InstructionSet sets[] = {
-        {"avx512", avx512, avx512_kernels}, {"avx2", avx2, avx2_kernels}, {"portable", true, portable_kernels}};
+    static const bool avx512_vnni = avx512 && __builtin_cpu_supports("avx512vnni");
+    static const InstructionSet sets[] = {{"avx512_vnni", avx512_vnni, avx512_vnni_kernels},
+                                          {"avx512", avx512, avx512_kernels},
+                                          {"avx2_vnni", avx2 && has_avx_vnni(), avx2_vnni_kernels},
+                                          {"avx2", avx2, avx2_kernels},
+                                          {"portable", true, portable_kernels}};
 #elif defined(__aarch64__)
     static const InstructionSet sets[] = {{"neon", true, neon_kernels}, {"portable", true, portable_kernels}};
 #else

@@ -44,6 +44,9 @@ public:
     void token_log_prob(const TokenLogProbArgs& args) override;
 
 private:
+    void linear_exact(std::span<const LinearArgs> products);
+    void linear_rounded(std::span<const LinearArgs> products);
+
     // body(begin, end) over ranges that cover [0, count). `cost` is the work of one item, in elements read or computed
     // with: small jobs are not worth waking a thread.
     template <typename Body>

@@ -15,6 +15,8 @@
 
 namespace lrengine {
 
+struct RoundedRows;
+
 // Columns [begin, end) of out = activation(x W^T + bias) + residual for all `rows` rows of x.
 struct LinearTask {
     const float* x = nullptr;
@@ -34,7 +36,8 @@ struct LinearTask {
     Activation activation = Activation::kNone;
     std::int64_t begin = 0;
     std::int64_t end = 0;
-    const LinearTask* next = nullptr;  // more rows for the same weight and columns, with everything else of their own
+    const RoundedRows* rounded = nullptr;  // x as integers: linear_rounded() reads these
+    LinearTask* next = nullptr;  // more rows for the same weight and columns, with everything else of their own
 };
 
 // Rows of a task and of those behind it.
@@ -43,6 +46,23 @@ inline std::int64_t all_rows(const LinearTask& task) {
     for (const LinearTask* part = &task; part != nullptr; part = part->next) rows += part->rows;
     return rows;
 }
+
+// Columns of x that are rounded with one scale.
+inline constexpr std::int64_t kRoundedGroup = 32;
+
+inline std::int64_t rounded_groups(std::int64_t cols) { return (cols + kRoundedGroup - 1) / kRoundedGroup; }
+
+// Rows of x as integers of at most 127, a scale a group of columns, in an order of the instruction set's own
+// (rounded_kernels.h).
+struct RoundedRows {
+    const float* x = nullptr;
+    std::int64_t x_stride = 0;
+    std::int64_t rows = 0;
+    std::int64_t cols = 0;           // K
+    void* values = nullptr;          // rounded_bytes(rows, cols), 64-byte aligned
+    float* scales = nullptr;         // [rows, groups]
+    std::int32_t* starts = nullptr;  // [rows, groups]: what takes away what the instruction set adds to weights
+};
 
 // Some queries of one head against the same keys. keys[j] + offset is the head's part of key j. Row r sees the first
 // visible + r * visible_step keys (step 0 or 1), at least none and at most `count`.
@@ -72,6 +92,15 @@ struct CpuKernels {
     std::int64_t (*linear_scratch)(std::int64_t rows, std::int64_t cols);
     void (*linear)(const LinearTask& task, float* scratch);
 
+    // Integer products, of int8 weights alone. Rows are rounded by tiles of rounded_tile_rows, tiles [begin, end) a
+    // call; `row` is room for rounded_bytes(1, cols). Then linear_rounded() is linear() on task.rounded, with its
+    // scratch in bytes.
+    std::int64_t rounded_tile_rows;
+    std::int64_t (*rounded_bytes)(std::int64_t rows, std::int64_t cols);
+    void (*round_rows)(const RoundedRows& rows, std::int64_t begin, std::int64_t end, void* row);
+    std::int64_t (*rounded_scratch)(std::int64_t cols);
+    void (*linear_rounded)(const LinearTask& task, void* scratch);
+
     std::int64_t tile_rows;  // rows that attention() and linear() work on together
     // scores: tile_rows * `count` rounded up to kScorePadding floats.
     void (*attention)(const AttentionTask& task, float* scores);
@@ -98,8 +127,11 @@ struct CpuKernels {
 };
 
 const CpuKernels& portable_kernels();
-const CpuKernels& avx2_kernels();    // x86-64 only
-const CpuKernels& avx512_kernels();  // x86-64 only
-const CpuKernels& neon_kernels();    // AArch64 only
+// x86-64 only. The two with VNNI differ from those without in the integer products alone.
+const CpuKernels& avx2_kernels();
+const CpuKernels& avx2_vnni_kernels();
+const CpuKernels& avx512_kernels();
+const CpuKernels& avx512_vnni_kernels();
+const CpuKernels& neon_kernels();  // AArch64 only
 
 }  // namespace lrengine

@@ -160,14 +160,19 @@ void for_row_tiles(std::int64_t rows, Visit visit, std::int64_t first = 0) {
     }
 }
 
-// The same in tiles that are as even as can be: 8 rows are 4 and 4, not 6 and 2.
+// The same in tiles that are as even as can be: 8 rows are 4 and 4, not 6 and 2. Tiles [begin, end) of them.
 template <int Largest, class Visit>
-void for_even_row_tiles(std::int64_t rows, Visit visit) {
+void for_even_row_tiles(std::int64_t rows, std::int64_t begin, std::int64_t end, Visit visit) {
     const std::int64_t tiles = (rows + Largest - 1) / Largest;
-    for (std::int64_t i = 0; i < tiles; ++i) {
+    for (std::int64_t i = begin; i < end; ++i) {
         const std::int64_t first = rows * i / tiles, last = rows * (i + 1) / tiles;
         for_row_tiles<Largest>(last, visit, first);
     }
+}
+
+template <int Largest, class Visit>
+void for_even_row_tiles(std::int64_t rows, Visit visit) {
+    for_even_row_tiles<Largest>(rows, 0, (rows + Largest - 1) / Largest, visit);
 }
 
 // out_m = factors[m] * sum_j weights[m * weights_stride + j] * rows[j] for Vectors vectors of columns from `column` of

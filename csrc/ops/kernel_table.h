@@ -4,6 +4,7 @@
 #include "ops/attention_kernels.h"
 #include "ops/cpu_kernels.h"
 #include "ops/linear_kernels.h"
+#include "ops/rounded_kernels.h"
 #include "ops/row_kernels.h"
 
 namespace lrengine {
@@ -14,6 +15,11 @@ constexpr CpuKernels kernel_table() {
     return {
         .linear_scratch = linear_scratch<V>,
         .linear = linear<V>,
+        .rounded_tile_rows = V::kDotRows,
+        .rounded_bytes = rounded_bytes<V>,
+        .round_rows = round_rows<V>,
+        .rounded_scratch = rounded_scratch<V>,
+        .linear_rounded = linear_rounded<V>,
         .tile_rows = V::kTileRows,
         .attention = attention<V>,
         .softmax = softmax<V>,
@@ -26,6 +32,17 @@ constexpr CpuKernels kernel_table() {
         .find_greater = find_greater<V>,
         .exp_sum = exp_sum<V>,
     };
+}
+
+// `table` with V's integer products.
+template <class V>
+CpuKernels with_rounded(CpuKernels table) {
+    table.rounded_tile_rows = V::kDotRows;
+    table.rounded_bytes = rounded_bytes<V>;
+    table.round_rows = round_rows<V>;
+    table.rounded_scratch = rounded_scratch<V>;
+    table.linear_rounded = linear_rounded<V>;
+    return table;
 }
 
 }  // namespace

@@ -4,6 +4,7 @@
 #include <immintrin.h>
 
 #include <cstdint>
+#include <cstring>
 
 #include "ops/simd_types.h"
 
@@ -87,6 +88,67 @@ struct Avx2 {
         Float sums = _mm256_add_ps(_mm256_shuffle_ps(ab, cd, 0x44), _mm256_shuffle_ps(ab, cd, 0xee));
         sums = _mm256_add_ps(sums, _mm256_permute_ps(sums, 0xb1));  // a a c c | b b d d
         _mm_storeu_ps(out, _mm_blend_ps(_mm256_castps256_ps128(sums), _mm256_extractf128_ps(sums, 1), 0b1010));
+    }
+
+    using Int = __m256i;
+    using DotInput = std::int16_t;
+    // A tile of 6 x 2 vectors of sums: 12 accumulators, 2 weights, 1 input and its products in 16 registers.
+    static constexpr int kDotRows = 6;
+    // Weights as int16: vpmaddubsw, with four products a lane of bytes, would cut sums off at 2^15.
+    static constexpr int kDotOffset = 0;
+
+    static Int set_int(std::int32_t value) { return _mm256_set1_epi32(value); }
+    static Int load_int(const std::int32_t* p) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)); }
+    static void store_int(std::int32_t* p, Int v) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), v); }
+    static Float to_float(Int v) { return _mm256_cvtepi32_ps(v); }
+    static Int add_int(Int a, Int b) { return _mm256_add_epi32(a, b); }
+    static Int load_weights(const std::int8_t* p) {
+        return _mm256_cvtepi8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+    }
+    static Int load_weights(const std::int8_t* p, std::int64_t count) {
+        std::int8_t padded[2 * kWidth] = {};
+        std::memcpy(padded, p, static_cast<std::size_t>(count));
+        return load_weights(padded);
+    }
+    static Int spread(const std::int16_t* p) {
+        std::int32_t pair;
+        std::memcpy(&pair, p, sizeof pair);
+        return _mm256_set1_epi32(pair);
+    }
+    // As instructions: GCC 12 makes all products of a tile before it adds one, and has the sums in memory meanwhile.
+    static Int dot(Int sum, Int weights, Int x) {
+        Int products;
+        asm("vpmaddwd %3, %2, %1\n\tvpaddd %1, %0, %0" : "+x"(sum), "=&x"(products) : "x"(weights), "x"(x));
+        return sum;
+    }
+    static void store_inputs(std::int16_t* p, Float v) { _mm_storeu_si128(reinterpret_cast<__m128i*>(p), pairs_of(v)); }
+    static void transpose(Int (&v)[8]) {
+        Int pairs[8], fours[8];
+#pragma GCC unroll 4
+        for (int i = 0; i < 8; i += 2) {
+            pairs[i] = _mm256_unpacklo_epi32(v[i], v[i + 1]);
+            pairs[i + 1] = _mm256_unpackhi_epi32(v[i], v[i + 1]);
+        }
+        // fours[i + j]: in each half h, column 4 h + j of rows i to i + 3.
+#pragma GCC unroll 2
+        for (int i = 0; i < 8; i += 4) {
+            fours[i] = _mm256_unpacklo_epi64(pairs[i], pairs[i + 2]);
+            fours[i + 1] = _mm256_unpackhi_epi64(pairs[i], pairs[i + 2]);
+            fours[i + 2] = _mm256_unpacklo_epi64(pairs[i + 1], pairs[i + 3]);
+            fours[i + 3] = _mm256_unpackhi_epi64(pairs[i + 1], pairs[i + 3]);
+        }
+#pragma GCC unroll 4
+        for (int j = 0; j < 4; ++j) {
+            v[j] = _mm256_permute2x128_si256(fours[j], fours[4 + j], 0x20);
+            v[4 + j] = _mm256_permute2x128_si256(fours[j], fours[4 + j], 0x31);
+        }
+    }
+
+protected:
+    // Integral floats as int16.
+    static __m128i pairs_of(Float v) {
+        const __m256i wide = _mm256_cvtps_epi32(v);
+        return _mm_packs_epi32(_mm256_castsi256_si128(wide), _mm256_extracti128_si256(wide, 1));
     }
 
 private:

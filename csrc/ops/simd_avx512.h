@@ -10,6 +10,7 @@
 #include <immintrin.h>
 
 #include <cstdint>
+#include <cstring>
 
 #include "ops/simd_types.h"
 
@@ -92,6 +93,66 @@ struct Avx512 {
         sums = _mm512_add_ps(sums, _mm512_permute_ps(sums, 0xb1));
         const __m512i each_fourth = _mm512_setr_epi32(0, 4, 8, 12, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0);
         _mm_storeu_ps(out, _mm512_castps512_ps128(_mm512_permutexvar_ps(each_fourth, sums)));
+    }
+
+    using Int = __m512i;
+    using DotInput = std::int16_t;
+    // A tile of 6 x 2 vectors of integer sums and as many of their totals: 24, 2 weights, 1 input and its products in
+    // 32 registers.
+    static constexpr int kDotRows = 6;
+    static constexpr int kDotOffset = 0;
+
+    static Int set_int(std::int32_t value) { return _mm512_set1_epi32(value); }
+    static Int load_int(const std::int32_t* p) { return _mm512_loadu_si512(p); }
+    static void store_int(std::int32_t* p, Int v) { _mm512_storeu_si512(p, v); }
+    static Float to_float(Int v) { return _mm512_cvtepi32_ps(v); }
+    static Int add_int(Int a, Int b) { return _mm512_add_epi32(a, b); }
+    static Int load_weights(const std::int8_t* p) {
+        return _mm512_cvtepi8_epi16(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+    }
+    static Int load_weights(const std::int8_t* p, std::int64_t count) {
+        return _mm512_cvtepi8_epi16(_mm256_maskz_loadu_epi8(static_cast<__mmask32>((1u << count) - 1u), p));
+    }
+    static Int spread(const std::int16_t* p) {
+        std::int32_t pair;
+        std::memcpy(&pair, p, sizeof pair);
+        return _mm512_set1_epi32(pair);
+    }
+    // As instructions: GCC 12 makes all products of a tile before it adds one, and has the sums in memory meanwhile.
+    static Int dot(Int sum, Int weights, Int x) {
+        Int products;
+        asm("vpmaddwd %3, %2, %1\n\tvpaddd %1, %0, %0" : "+v"(sum), "=&v"(products) : "v"(weights), "v"(x));
+        return sum;
+    }
+    static void store_inputs(std::int16_t* p, Float v) {
+        _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtepi32_epi16(_mm512_cvtps_epi32(v)));
+    }
+    static void transpose(Int (&v)[16]) {
+        Int pairs[16], fours[16];
+#pragma GCC unroll 8
+        for (int i = 0; i < 16; i += 2) {
+            pairs[i] = _mm512_unpacklo_epi32(v[i], v[i + 1]);
+            pairs[i + 1] = _mm512_unpackhi_epi32(v[i], v[i + 1]);
+        }
+        // fours[i + j]: in each quarter q, column 4 q + j of rows i to i + 3.
+#pragma GCC unroll 4
+        for (int i = 0; i < 16; i += 4) {
+            fours[i] = _mm512_unpacklo_epi64(pairs[i], pairs[i + 2]);
+            fours[i + 1] = _mm512_unpackhi_epi64(pairs[i], pairs[i + 2]);
+            fours[i + 2] = _mm512_unpacklo_epi64(pairs[i + 1], pairs[i + 3]);
+            fours[i + 3] = _mm512_unpackhi_epi64(pairs[i + 1], pairs[i + 3]);
+        }
+#pragma GCC unroll 4
+        for (int j = 0; j < 4; ++j) {
+            const Int even = _mm512_shuffle_i32x4(fours[j], fours[4 + j], 0x88);
+            const Int odd = _mm512_shuffle_i32x4(fours[j], fours[4 + j], 0xdd);
+            const Int even_below = _mm512_shuffle_i32x4(fours[8 + j], fours[12 + j], 0x88);
+            const Int odd_below = _mm512_shuffle_i32x4(fours[8 + j], fours[12 + j], 0xdd);
+            v[j] = _mm512_shuffle_i32x4(even, even_below, 0x88);
+            v[4 + j] = _mm512_shuffle_i32x4(odd, odd_below, 0x88);
+            v[8 + j] = _mm512_shuffle_i32x4(even, even_below, 0xdd);
+            v[12 + j] = _mm512_shuffle_i32x4(odd, odd_below, 0xdd);
+        }
     }
 
 private:

@@ -106,18 +106,17 @@ struct Neon {
         int32x4_t low, high;
     };
     using DotInput = std::int16_t;
-    // A tile of 4 x 2 vectors of sums: 16 registers of sums, 4 of weights and 1 of inputs.
-    static constexpr int kDotRows = 4;
+    // A tile of 3 x 2 vectors of integer sums and as many of their totals: 24 registers, 4 of weights, 1 of inputs.
+    static constexpr int kDotRows = 3;
     static constexpr int kDotOffset = 0;
 
-    static Int zero_int() { return set_int(0); }
     static Int set_int(std::int32_t value) { return {vdupq_n_s32(value), vdupq_n_s32(value)}; }
     static Int load_int(const std::int32_t* p) { return {vld1q_s32(p), vld1q_s32(p + 4)}; }
     static void store_int(std::int32_t* p, Int v) {
         vst1q_s32(p, v.low);
         vst1q_s32(p + 4, v.high);
     }
-    static Int sub_int(Int a, Int b) { return {vsubq_s32(a.low, b.low), vsubq_s32(a.high, b.high)}; }
+    static Int add_int(Int a, Int b) { return {vaddq_s32(a.low, b.low), vaddq_s32(a.high, b.high)}; }
     static Float to_float(Int v) { return {vcvtq_f32_s32(v.low), vcvtq_f32_s32(v.high)}; }
     static Int load_weights(const std::int8_t* p) {
         const int8x16_t bytes = vld1q_s8(p);

@@ -98,6 +98,50 @@ struct Portable {
         out[3] = (d[0] + d[2]) + (d[1] + d[3]);
     }
 
+    using Int = Mask;
+    using DotInput = std::int16_t;
+    // A tile of 3 x 2 vectors of integer sums and as many of their totals, 2 weights and 1 input in 16 registers.
+    static constexpr int kDotRows = 3;
+    static constexpr int kDotOffset = 0;
+
+    static Int set_int(std::int32_t value) { return Int{value, value, value, value}; }
+    static Int load_int(const std::int32_t* p) {
+        Int v;
+        std::memcpy(&v, p, sizeof v);
+        return v;
+    }
+    static void store_int(std::int32_t* p, Int v) { std::memcpy(p, &v, sizeof v); }
+    static Float to_float(Int v) { return __builtin_convertvector(v, Float); }
+    static Int add_int(Int a, Int b) { return a + b; }
+    static Int load_weights(const std::int8_t* p, std::int64_t count = 2 * kWidth) {
+        std::int16_t wide[2 * kWidth] = {};
+        for (std::int64_t i = 0; i < count; ++i) wide[i] = p[i];
+        Int v;
+        std::memcpy(&v, wide, sizeof v);
+        return v;
+    }
+    static Int spread(const std::int16_t* p) {
+        std::int32_t pair;
+        std::memcpy(&pair, p, sizeof pair);
+        return set_int(pair);
+    }
+    // The two halves of each lane, which of them comes first does not matter.
+    static Int dot(Int sum, Int weights, Int x) {
+        return sum + (weights >> 16) * (x >> 16) + (weights << 16 >> 16) * (x << 16 >> 16);
+    }
+    static void store_inputs(std::int16_t* p, Float v) {
+        for (int i = 0; i < kWidth; ++i) p[i] = static_cast<std::int16_t>(v[i]);
+    }
+    static void transpose(Int (&v)[4]) {
+        for (int i = 0; i < 4; ++i) {
+            for (int j = 0; j < i; ++j) {
+                const std::int32_t other = v[i][j];
+                v[i][j] = v[j][i];
+                v[j][i] = other;
+            }
+        }
+    }
+
 private:
     static constexpr std::int32_t kSignBit = INT32_MIN;
 

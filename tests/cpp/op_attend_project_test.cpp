@@ -53,6 +53,7 @@ void check_out(const Attend& test, const TestMatrix& out, bool through_table) {
                 expected += heads[c] * factor;
                 error += std::abs(factor) * (head_error * (1 + std::abs(heads[c])) + 1e-6 * std::abs(heads[c]));
             }
+            error += input_error(heads, test.weight, n);
             REQUIRE(std::abs(out.at(m, n) - expected) <= error);
         }
     }

@@ -32,7 +32,7 @@ private:
 
 // Those of the processors that this was built for, the best last.
 #if defined(__x86_64__)
-constexpr std::array kInstructionSets = {"portable", "avx2", "avx512"};
+constexpr std::array kInstructionSets = {"portable", "avx2", "avx2_vnni", "avx512", "avx512_vnni"};
 #elif defined(__aarch64__)
 constexpr std::array kInstructionSets = {"portable", "neon"};
 #else
@@ -54,8 +54,12 @@ std::vector<std::string> instruction_sets_of_this_processor() {
         return std::all_of(names.begin(), names.end(), [&](const char* name) { return flags.count(name) == 1; });
     };
     std::vector<std::string> sets = {"portable"};
-    if (all({"avx2", "fma", "f16c"})) sets.push_back("avx2");
-    if (sets.size() == 2 && all({"avx512f", "avx512bw", "avx512dq", "avx512vl"})) sets.push_back("avx512");
+    if (!all({"avx2", "fma", "f16c"})) return sets;
+    sets.push_back("avx2");
+    if (all({"avx_vnni"})) sets.push_back("avx2_vnni");
+    if (!all({"avx512f", "avx512bw", "avx512dq", "avx512vl"})) return sets;
+    sets.push_back("avx512");
+    if (all({"avx512_vnni"})) sets.push_back("avx512_vnni");
     return sets;
 }
 #else

@@ -95,11 +95,14 @@ std::vector<Bounded> input_of(const Block& test, std::int64_t m) {
 
 Bounded sum_of(const std::vector<Bounded>& x, const TestWeight& weight, std::int64_t n, double bias) {
     Bounded sum{bias, 1e-6 * (1 + std::abs(bias))};
+    std::vector<double> most;
     for (std::size_t k = 0; k < x.size(); ++k) {
         const double factor = weight.at(n, static_cast<std::int64_t>(k));
         sum.value += x[k].value * factor;
         sum.error += std::abs(factor) * (x[k].error + 1e-6 * std::abs(x[k].value));
+        most.push_back(std::abs(x[k].value) + x[k].error);
     }
+    sum.error += input_error(most, weight, n);
     return sum;
 }
 

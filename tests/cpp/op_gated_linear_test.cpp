@@ -84,7 +84,7 @@ Sum sum_of(const std::vector<double>& x, const TestWeight& weight, std::int64_t 
         size += std::abs(term);
     }
     const double rounded = rounding(activation_type());
-    return {sum, (1e-6 + rounded) * size + rounded * std::abs(sum)};
+    return {sum, (1e-6 + rounded) * size + rounded * std::abs(sum) + input_error(x, weight, n)};
 }
 
 // No activation is steeper than 1.13.

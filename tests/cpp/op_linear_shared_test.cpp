@@ -46,7 +46,7 @@ private:
     double expected(const Product& product, std::int64_t m, std::int64_t n) const {
         double sum = 0;
         for (std::int64_t k = 0; k < product.x.cols(); ++k) {
-            sum += static_cast<double>(product.x.at(m, k)) * products_.front().weight.at(n, k);
+            sum += product.input(m, k) * products_.front().weight.at(n, k);
         }
         if (product.has_bias) sum += product.bias[n];
         return reference_activation(product.activation, sum) +

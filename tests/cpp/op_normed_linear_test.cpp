@@ -62,7 +62,8 @@ void check_outputs(const TestMatrix& out, const TestWeight& weight, const std::v
                 size += std::abs(term);
             }
             if (relu) sum = std::max(sum, 0.0);
-            REQUIRE(std::abs(out.at(m, n) - sum) <= (1e-6 + rounded) * size + rounding(out.dtype()) * std::abs(sum));
+            REQUIRE(std::abs(out.at(m, n) - sum) <=
+                    (1e-6 + rounded) * size + rounding(out.dtype()) * std::abs(sum) + input_error(x, weight, n));
         }
     }
 }

@@ -34,9 +34,22 @@ struct Product {
         return args;
     }
 
+    double input(std::int64_t m, std::int64_t k) const { return input_of_product(x, weight, m, k); }
+
+    // In float64, but for the rounding, which is defined in float32.
     double expected(std::int64_t m, std::int64_t n) const {
+        return result(m, n, [&](std::int64_t k) { return input(m, k); });
+    }
+    // Without the rounding.
+    double exact(std::int64_t m, std::int64_t n) const {
+        return result(m, n, [&](std::int64_t k) { return static_cast<double>(x.at(m, k)); });
+    }
+
+private:
+    template <typename Input>
+    double result(std::int64_t m, std::int64_t n, Input input_at) const {
         double sum = 0;
-        for (std::int64_t k = 0; k < x.cols(); ++k) sum += static_cast<double>(x.at(m, k)) * weight.at(n, k);
+        for (std::int64_t k = 0; k < x.cols(); ++k) sum += input_at(k) * weight.at(n, k);
         if (has_bias) sum += bias[n];
         return reference_activation(activation, sum) + (has_residual ? residual.at(m, n) : 0.0f);
     }

@@ -137,7 +137,7 @@ Expected project(const ProjectedHeads& test, const Projection& p, const std::vec
             size += std::abs(term);
         }
         row.values.push_back(sum);
-        row.errors.push_back((1e-6 + rounded) * size + rounded * std::abs(sum));
+        row.errors.push_back((1e-6 + rounded) * size + rounded * std::abs(sum) + input_error(x, p.weight, n));
     }
     return row;
 }

@@ -35,7 +35,7 @@ struct Projection {
 
     double logit(std::int64_t m, std::int64_t n) const {
         double sum = has_bias ? bias[n] : 0.0;
-        for (std::int64_t c = 0; c < x.cols(); ++c) sum += static_cast<double>(x.at(m, c)) * weight.at(n, c);
+        for (std::int64_t c = 0; c < x.cols(); ++c) sum += input_of_product(x, weight, m, c) * weight.at(n, c);
         return sum;
     }
     std::vector<double> logits(std::int64_t m) const {

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 #include <sstream>
+#include <vector>
 
 #include "op_memory.h"
 
@@ -33,6 +34,41 @@ void check_close(const TestMatrix& found, double tolerance, Expected expected) {
             return;
         }
     }
+}
+
+// Where W is int8 a CPU rounds x to int8, so many columns with one scale (linear.h).
+constexpr std::int64_t kInputGroup = 32;
+inline bool rounds_input(const TestWeight& weight) { return weight.view().dtype == DType::kInt8 && !on_cuda(); }
+
+// The largest |x[i]| of the group that column k is in, x_at(i) for i < cols.
+template <typename At>
+auto largest_of_group(At x_at, std::int64_t cols, std::int64_t k) {
+    auto most = std::abs(x_at(k));
+    const std::int64_t first = k / kInputGroup * kInputGroup;
+    for (std::int64_t i = first; i < std::min(cols, first + kInputGroup); ++i) most = std::max(most, std::abs(x_at(i)));
+    return most;
+}
+
+// What a product with this weight multiplies x[m, k] with: in float64, but for the rounding, which is defined in
+// float32.
+inline double input_of_product(const TestMatrix& x, const TestWeight& weight, std::int64_t m, std::int64_t k) {
+    if (!rounds_input(weight)) return x.at(m, k);
+    const float most = largest_of_group([&](std::int64_t i) { return x.at(m, i); }, x.cols(), k);
+    const float inverse = most > 1e-36f ? 127.0f / most : 0.0f;
+    return std::nearbyint(x.at(m, k) * inverse) * (static_cast<double>(most) / 127);
+}
+
+// What that rounding may change of x . weight[n]: half a step of every column. For x that is itself computed, where
+// float32 may round to the neighbour of what float64 rounds to.
+inline double input_error(const std::vector<double>& x, const TestWeight& weight, std::int64_t n) {
+    if (!rounds_input(weight)) return 0;
+    double error = 0;
+    const auto cols = static_cast<std::int64_t>(x.size());
+    const auto x_at = [&](std::int64_t i) { return x[static_cast<std::size_t>(i)]; };
+    for (std::int64_t k = 0; k < cols; ++k) {
+        error += largest_of_group(x_at, cols, k) / 253 * std::abs(weight.at(n, k));
+    }
+    return error;
 }
 
 inline bool same_bits(float a, float b) { return std::memcmp(&a, &b, sizeof a) == 0; }
