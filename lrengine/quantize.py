@@ -52,7 +52,7 @@ KEPT_IN_INT4 = re.compile(r"(word_embeddings|shared|embed_tokens|lm_head)\.weigh
 
 
 def quantize(
-    source: Path, destination: Path, dtype: str, force: bool = False, group_size: int = DEFAULT_GROUP_SIZE
+    source: Path | str, destination: Path | str, dtype: str, force: bool = False, group_size: int = DEFAULT_GROUP_SIZE
 ) -> None:
     """Copy the model directory `source` to `destination` with weights of `dtype` ("int4", "int8", "bfloat16",
     "float32").
@@ -65,6 +65,7 @@ def quantize(
         raise UnsupportedModelError(f"dtype {dtype!r}: expected one of {', '.join(DTYPES)}")
     if group_size not in GROUP_SIZES:
         raise UnsupportedModelError(f"group size {group_size}: expected one of {', '.join(map(str, GROUP_SIZES))}")
+    source, destination = Path(source), Path(destination)
     config = _read_config(source)
     if dtype in QUANTIZED and config.get("quantization") is not None:
         raise UnsupportedModelError(f"{source}: is quantised already ({config['quantization']})")
