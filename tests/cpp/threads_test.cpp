@@ -1,6 +1,7 @@
-// Many threads at once on the C interface: open, generate, stream, cancel, drop, deadlines, callbacks that throw,
-// sessions that outlive their engine and change threads. Seconds to run: the environment's LRENGINE_STRESS_SECONDS (2).
-// Built with -DLRENGINE_SANITIZE=thread it is the check that engines are as shareable as they say.
+// Many threads at once on the C interface, on models of every kind: open, generate, stream, cancel, drop, deadlines,
+// callbacks that throw, sessions that outlive their engine and change threads. Seconds to run: the environment's
+// LRENGINE_STRESS_SECONDS (2). Built with -DLRENGINE_SANITIZE=thread it is the check that engines are as shareable as
+// they say.
 #include <chrono>
 #include <cstdlib>
 #include <iterator>
@@ -23,6 +24,7 @@ using capi_models::Model;
 
 constexpr int kThreads = 8;
 constexpr std::int64_t kTokens = 8;
+constexpr std::int32_t kLlmVocabulary = 41;  // of capi_models' LLM
 
 std::chrono::seconds duration() {
     const char* seconds = std::getenv("LRENGINE_STRESS_SECONDS");
@@ -69,7 +71,7 @@ private:
 
 struct CallbackFailed {};
 
-// The same texts, and what one thread alone gets for them.
+// The same requests, and what one thread alone gets for them.
 struct Expected {
     explicit Expected(const Model& model) {
         const lrengine::Engine engine(model.path(), options_of(1));
@@ -79,6 +81,7 @@ struct Expected {
         texts.suppress_tokens = {2};
         for (unsigned i = 0; i < 4; ++i) {
             sources.push_back(ids(2 + i, i));
+            for (std::int32_t& id : sources.back()) id %= kLlmVocabulary;  // they are targets too
             tokens.push_back(engine.generate({sources.back()}, options)[0].tokens);
             words.push_back(std::string(1 + i, 'a') + "b\xc3\xa9");
             answers.push_back(engine.generate({words.back()}, texts)[0].text);
@@ -90,45 +93,79 @@ struct Expected {
     std::vector<std::string> words, answers;
 };
 
-class Worker {
-public:
-    Worker(const Model& model, const Expected& expected, Shared& shared, Counts& counts, unsigned seed)
-        : model_(model), expected_(expected), shared_(shared), counts_(counts), random_(seed) {}
-
-    void turn() {
-        using Turn = void (Worker::*)(const lrengine::Engine&);
-        static constexpr Turn kTurns[] = {
-            &Worker::replace_the_engine, &Worker::generate,         &Worker::generate,
-            &Worker::generate_from_text, &Worker::hear_tokens,      &Worker::throw_in_a_token,
-            &Worker::run_late,           &Worker::cancel_in_flight, &Worker::leave_a_session,
-            &Worker::outlive_the_engine, &Worker::ask_nonsense,     &Worker::score_and_encode};
-        const std::shared_ptr<lrengine::Engine> engine = shared_.get();
-        (this->*kTurns[random_() % std::size(kTurns)])(*engine);
+// A model, its engine of the moment, and what its threads did.
+struct Scene {
+    explicit Scene(Model::Kind kind) : model(kind) {
+        model.add_tokenizer();
+        if (kind == Model::Kind::kFusion) model.add_prompt_template("{prompt}");
+        shared.set(std::make_shared<lrengine::Engine>(model.path(), options_of(2)));
     }
 
-private:
-    void count(const std::string& name, bool right = true) { counts_.add(right ? name : "wrong: " + name); }
-    std::chrono::microseconds a_while(unsigned most) { return std::chrono::microseconds(random_() % most); }
+    Model model;
+    Shared shared;
+    Counts counts;
+};
 
-    void replace_the_engine(const lrengine::Engine&) {
-        shared_.set(std::make_shared<lrengine::Engine>(model_.path(), options_of(1 + static_cast<int>(random_() % 3))));
+// A thread of a scene: one of its kind's turns after the other.
+class Worker {
+public:
+    Worker(Scene& scene, unsigned seed) : scene_(scene), random_(seed) {}
+    virtual ~Worker() = default;
+
+    void turn() {
+        const std::shared_ptr<lrengine::Engine> engine = scene_.shared.get();
+        if (random_() % 12 == 0) return replace_the_engine();
+        take_turn(*engine);
+    }
+
+protected:
+    void count(const std::string& name, bool right = true) { scene_.counts.add(right ? name : "wrong: " + name); }
+    std::chrono::microseconds a_while(unsigned most) { return std::chrono::microseconds(random_() % most); }
+    std::string path() const { return scene_.model.path(); }
+    std::size_t choose(std::size_t count) { return random_() % count; }
+
+private:
+    virtual void take_turn(const lrengine::Engine& engine) = 0;
+
+    void replace_the_engine() {
+        scene_.shared.set(std::make_shared<lrengine::Engine>(path(), options_of(1 + static_cast<int>(random_() % 3))));
         count("opened");
     }
 
+    Scene& scene_;
+    std::mt19937 random_;
+};
+
+class GeneratingWorker final : public Worker {
+public:
+    GeneratingWorker(Scene& scene, const Expected& expected, unsigned seed)
+        : Worker(scene, seed), expected_(expected) {}
+
+private:
+    void take_turn(const lrengine::Engine& engine) override {
+        using Self = GeneratingWorker;
+        using Turn = void (Self::*)(const lrengine::Engine&);
+        static constexpr Turn kTurns[] = {&Self::generate,         &Self::generate,         &Self::generate_from_text,
+                                          &Self::hear_tokens,      &Self::throw_in_a_token, &Self::run_late,
+                                          &Self::cancel_in_flight, &Self::leave_a_session,  &Self::outlive_the_engine,
+                                          &Self::ask_nonsense,     &Self::score_and_encode};
+        (this->*kTurns[choose(std::size(kTurns))])(engine);
+    }
+
     void generate(const lrengine::Engine& engine) {
-        const std::size_t which = random_() % expected_.sources.size();
+        const std::size_t which = choose(expected_.sources.size());
         const auto answers = engine.generate({expected_.sources[which]}, expected_.options);
         count("generated", answers[0].tokens == expected_.tokens[which]);
     }
 
     void generate_from_text(const lrengine::Engine& engine) {
-        const std::size_t which = random_() % expected_.words.size();
+        const std::size_t which = choose(expected_.words.size());
         const auto answers = engine.generate({expected_.words[which]}, expected_.texts);
         count("texts", answers[0].text == expected_.answers[which]);
     }
 
     void hear_tokens(const lrengine::Engine& engine) {
-        const std::size_t which = random_() % expected_.words.size();
+        const std::size_t which = choose(expected_.words.size());
         std::string heard;
         const auto hear = [&](const lrengine::Token& token) {
             heard += token.text;
@@ -139,7 +176,7 @@ private:
     }
 
     void throw_in_a_token(const lrengine::Engine& engine) {
-        const unsigned last = 1 + random_() % 3;
+        const auto last = static_cast<unsigned>(1 + choose(3));
         unsigned calls = 0;
         try {
             engine.stream(
@@ -201,9 +238,9 @@ private:
     void outlive_the_engine(const lrengine::Engine&) {
         lrengine::Session session;
         {
-            const lrengine::Engine engine(model_.path(), options_of(2));
+            const lrengine::Engine engine(path(), options_of(2));
             session = engine.start({expected_.sources[3]}, expected_.options);
-            if (random_() % 2 == 0) session.step();
+            if (choose(2) == 0) session.step();
         }
         std::thread([&] {
             while (!session.step()) {
@@ -224,37 +261,102 @@ private:
         count("scored", engine.memory().weight_bytes > 0);
     }
 
-    const Model& model_;
     const Expected& expected_;
-    Shared& shared_;
-    Counts& counts_;
-    std::mt19937 random_;
 };
 
-TEST(eight_threads_open_generate_cancel_and_drop) {
-    Model model(Model::Kind::kSwcm);
-    model.add_tokenizer();
-    const Expected expected(model);
-    Shared shared;
-    shared.set(std::make_shared<lrengine::Engine>(model.path(), options_of(2)));
-    Counts counts;
-    const auto end = std::chrono::steady_clock::now() + duration();
-    std::vector<std::thread> threads;
-    for (unsigned i = 0; i < kThreads; ++i) {
-        threads.emplace_back([&, i] {
-            Worker worker(model, expected, shared, counts, i);
-            while (std::chrono::steady_clock::now() < end) worker.turn();
-        });
+class ClassifyingWorker final : public Worker {
+public:
+    ClassifyingWorker(Scene& scene, const std::vector<lrengine::Classification>& expected, unsigned seed)
+        : Worker(scene, seed), expected_(expected) {}
+
+    static std::vector<lrengine::Input> inputs() {
+        return {ids(3, 1), ids(9, 2), ids(30, 3), std::string("ab\xc3\xa9"), ids(1, 4)};
     }
-    for (std::thread& thread : threads) thread.join();
+
+private:
+    void take_turn(const lrengine::Engine& engine) override {
+        using Turn = void (ClassifyingWorker::*)(const lrengine::Engine&);
+        static constexpr Turn kTurns[] = {&ClassifyingWorker::classify, &ClassifyingWorker::classify,
+                                          &ClassifyingWorker::classify_late, &ClassifyingWorker::cancel_in_flight,
+                                          &ClassifyingWorker::encode};
+        (this->*kTurns[choose(std::size(kTurns))])(engine);
+    }
+
+    bool right(const std::vector<lrengine::Classification>& found) const {
+        for (std::size_t i = 0; i < expected_.size(); ++i) {
+            if (found[i].label != expected_[i].label || found[i].probability != expected_[i].probability) return false;
+        }
+        return found.size() == expected_.size();
+    }
+
+    void classify(const lrengine::Engine& engine) { count("classified", right(engine.classify(inputs()))); }
+
+    void classify_late(const lrengine::Engine& engine) {
+        lrengine::Limits limits;
+        limits.deadline = std::chrono::microseconds(1) + a_while(300);
+        const auto found = engine.try_classify(inputs(), {}, limits);
+        if (found.status() == lrengine::Status::kDeadline) return count("classified late");
+        count("classified in time", found.ok() && right(*found));
+    }
+
+    void cancel_in_flight(const lrengine::Engine& engine) {
+        lrengine::Cancellation cancellation;
+        lrengine::Limits limits;
+        limits.cancellation = &cancellation;
+        const auto delay = a_while(500);
+        std::thread other([&] {
+            std::this_thread::sleep_for(delay);
+            cancellation.request();
+        });
+        lrengine::Status last = lrengine::Status::kOk;
+        while (last == lrengine::Status::kOk) last = engine.try_classify(inputs(), {}, limits).status();
+        other.join();
+        count("cancelled", last == lrengine::Status::kCancelled);
+    }
+
+    void encode(const lrengine::Engine& engine) {
+        engine.encode(inputs(), lrengine::EncodeOutput::kWeights);
+        count("encoded", engine.memory().weight_bytes > 0);
+    }
+
+    const std::vector<lrengine::Classification>& expected_;
+};
+
+void check_all_happened(const Counts& counts, const std::vector<const char*>& names) {
     for (const auto& [name, count] : counts.all()) {
         std::cout << count << ' ' << name << '\n';
         CHECK(name.rfind("wrong", 0) != 0);
     }
-    for (const char* name : {"opened", "generated", "texts", "streamed", "thrown", "late", "cancelled", "left",
-                             "outlived", "refused", "scored"}) {
-        CHECK(counts.all().count(name) == 1);
+    for (const char* name : names) CHECK(counts.all().count(name) == 1);
+}
+
+TEST(eight_threads_open_generate_classify_cancel_and_drop) {
+    Scene swcm(Model::Kind::kSwcm), fusion(Model::Kind::kFusion), classifier(Model::Kind::kClassifier);
+    const Expected translations(swcm.model), answers(fusion.model);
+    const std::vector<lrengine::Classification> labels =
+        lrengine::Engine(classifier.model.path(), options_of(1)).classify(ClassifyingWorker::inputs());
+    std::vector<std::unique_ptr<Worker>> workers;
+    for (unsigned i = 0; i < 3; ++i) {
+        workers.push_back(std::make_unique<GeneratingWorker>(swcm, translations, i));
+        workers.push_back(std::make_unique<GeneratingWorker>(fusion, answers, i));
     }
+    while (workers.size() < kThreads) {
+        const auto seed = static_cast<unsigned>(workers.size());
+        workers.push_back(std::make_unique<ClassifyingWorker>(classifier, labels, seed));
+    }
+    const auto end = std::chrono::steady_clock::now() + duration();
+    std::vector<std::thread> threads;
+    for (const auto& worker : workers) {
+        threads.emplace_back([&] {
+            while (std::chrono::steady_clock::now() < end) worker->turn();
+        });
+    }
+    for (std::thread& thread : threads) thread.join();
+    for (const Scene* scene : {&swcm, &fusion}) {
+        check_all_happened(scene->counts, {"opened", "generated", "texts", "streamed", "thrown", "late", "cancelled",
+                                           "left", "outlived", "refused", "scored"});
+    }
+    check_all_happened(classifier.counts, {"opened", "classified", "classified late", "cancelled", "encoded"});
 }
 
 // Weights are there once: what eight requests add is theirs alone.

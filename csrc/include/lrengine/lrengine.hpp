@@ -134,17 +134,17 @@ private:
 class Piece {
 public:
     Piece() = default;
-    Piece(const char* text) : text_(text) {}
-    Piece(std::string text) : text_(std::move(text)) {}
-    Piece(std::string_view text) : text_(std::string(text)) {}
+    Piece(const char* text) : is_text_(true), text_(text) {}
+    Piece(std::string text) : is_text_(true), text_(std::move(text)) {}
+    Piece(std::string_view text) : is_text_(true), text_(text) {}
     Piece(std::vector<std::int32_t> ids) : ids_(std::move(ids)) {}
     Piece(Span<const std::int32_t> ids) : ids_(ids.begin(), ids.end()) {}
 
     lrengine_piece raw() const {
         lrengine_piece piece = LRENGINE_PIECE_INIT;
-        if (text_) {
-            piece.text = text_->data();
-            piece.text_bytes = text_->size();
+        if (is_text_) {
+            piece.text = text_.data();
+            piece.text_bytes = text_.size();
         } else {
             piece.ids = ids_.data();
             piece.id_count = ids_.size();
@@ -153,7 +153,8 @@ public:
     }
 
 private:
-    std::optional<std::string> text_;
+    bool is_text_ = false;  // not an optional string: copying one, gcc 12 warns that it may be uninitialised
+    std::string text_;
     std::vector<std::int32_t> ids_;
 };
 
