@@ -7,6 +7,7 @@ output; `run_side` starts it.
 from __future__ import annotations
 
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -55,7 +56,9 @@ def run_side(job: Job, reference_tokens: list[list[int]] | None = None) -> Findi
     Raises RuntimeError with the process's last words if it fails."""
     request = json.dumps({"job": asdict(job), "reference_tokens": reference_tokens})
     command = [sys.executable, "-W", "ignore", "-m", "lrengine.demo.measure"]
-    done = subprocess.run(command, input=request, capture_output=True, text=True, check=False)
+    places = os.pathsep.join(path for path in sys.path if path)  # a program may have found lrengine by a path it added
+    environment = {**os.environ, "PYTHONPATH": places}
+    done = subprocess.run(command, input=request, capture_output=True, text=True, check=False, env=environment)
     if done.returncode != 0:
         raise RuntimeError(f"measuring {job.kind} with {job.side} failed:\n{done.stderr[-2000:]}")
     return Findings(**json.loads(done.stdout.splitlines()[-1]))

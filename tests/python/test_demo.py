@@ -18,6 +18,7 @@ from lrengine.cli import main
 from lrengine.data.tokenization import save_tokenizer, train_tokenizer
 from lrengine.demo.align import AlignmentBatches, AlignmentModel, SpecialIds, small_encoder
 from lrengine.demo.languages import name_of
+from lrengine.demo.measure import Job, run_side
 from lrengine.demo.pretrain import Budget, pretrain
 from lrengine.demo.progress import Progress
 from lrengine.demo.recipe import Recipe
@@ -114,6 +115,18 @@ def test_quick_demo_from_given_models(small_sample: Path, tmp_path: Path, monkey
     assert (found["encoder"], found["llm"]) == (given[1], given[3])
     assert len(found["translation"]) == 6 and len(found["zero_shot"]) == len(EMOJI_LANGUAGES)
     assert sorted(path.name for path in (out / "models").iterdir()) == ["classifier", "fusion", "swcm"]
+
+
+def test_measuring_uses_the_lrengine_that_its_caller_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = tmp_path / "added" / "lrengine" / "demo"
+    package.mkdir(parents=True)
+    for directory in (package.parent, package):
+        (directory / "__init__.py").touch()
+    (package / "measure.py").write_text("print('{\"milliseconds\": [1.5]}')\n", encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path / "added")
+    job = Job("swcm", "model", "engine", threads=1, texts=[], timed=[], calls=1, new_tokens=0, limit=1)
+    assert run_side(job).milliseconds == [1.5]
 
 
 SMALL = Recipe(seconds=2.0, encoder_width=32, encoder_layers=1, llm_width=64, llm_layers=1)
