@@ -20,7 +20,7 @@ FORMATTED      := $(shell find csrc tests benchmarks examples -name '*.cpp' -o -
     -o -name '*.c')
 
 .PHONY: demo test build lint test-cpp test-cuda cuda-targets test-install test-python test-transformers-4 test-wheel \
-    test-clang test-neon sanitize test-threads coverage work configure format clean onnx-headers
+    test-gcc test-clang test-neon sanitize test-threads coverage work configure format clean onnx-headers
 
 demo: $(VENV)/.built
 	$(BIN)/lrengine demo --out demo
@@ -92,20 +92,26 @@ test-install: test-cpp $(VENV)/.built
 	-$(MAKE) onnx-headers
 	$(BIN)/python -m pytest -q tests/python/test_installed_library.py tests/python/test_onnx_cpp.py
 
-# The same from the other compiler, as a static library.
-test-clang: export LRENGINE_INSTALLED := $(CURDIR)/build/installed-static
-test-clang: export LRENGINE_EXAMPLES := $(CURDIR)/build/examples-static
+# The same from both compilers as both kinds of library; g++'s shared one is test-install's. A compiler's objects serve
+# both kinds, so they share its folder.
+test-gcc: export CC := gcc
+test-gcc: export CXX := g++
+test-gcc: KINDS := static
 test-clang: export CC := $(CLANG)
 test-clang: export CXX := $(CLANGXX)
-test-clang: $(VENV)/.built $(VENV)/.test-ready
-	cmake -S csrc -B build/clang -GNinja -DBUILD_SHARED_LIBS=OFF -DLRENGINE_WERROR=ON -DLRENGINE_CUDA=OFF \
-	    -DPython_EXECUTABLE=$(CURDIR)/$(BIN)/python
-	cmake --build build/clang -j $(JOBS) --target lrengine
-	rm -rf build/installed-static build/examples-static
-	cmake --install build/clang --prefix build/installed-static > /dev/null
-	cmake -S examples -B build/examples-static -DCMAKE_PREFIX_PATH=$(CURDIR)/build/installed-static > /dev/null
-	cmake --build build/examples-static -j $(JOBS)
-	$(BIN)/python -m pytest -q tests/python/test_installed_library.py
+test-clang: KINDS := static shared
+test-gcc test-clang: test-%: $(VENV)/.built $(VENV)/.test-ready
+	set -e; for kind in $(KINDS); do \
+	    export LRENGINE_INSTALLED=$(CURDIR)/build/installed-$*-$$kind LRENGINE_EXAMPLES=$(CURDIR)/build/examples-$*-$$kind; \
+	    cmake -S csrc -B build/$* -GNinja -DBUILD_SHARED_LIBS=$$([ $$kind = shared ] && echo ON || echo OFF) \
+	        -DLRENGINE_WERROR=ON -DLRENGINE_CUDA=OFF -DPython_EXECUTABLE=$(CURDIR)/$(BIN)/python; \
+	    cmake --build build/$* -j $(JOBS) --target lrengine; \
+	    rm -rf $$LRENGINE_INSTALLED $$LRENGINE_EXAMPLES; \
+	    cmake --install build/$* --prefix $$LRENGINE_INSTALLED > /dev/null; \
+	    cmake -S examples -B $$LRENGINE_EXAMPLES -DCMAKE_PREFIX_PATH=$$LRENGINE_INSTALLED > /dev/null; \
+	    cmake --build $$LRENGINE_EXAMPLES -j $(JOBS); \
+	    $(BIN)/python -m pytest -q tests/python/test_installed_library.py; \
+	done
 
 # The kernels for 64-bit ARM and an engine on them, compiled for it and run by qemu-user. Needs g++-aarch64-linux-gnu and
 # qemu-user. -O2: -O3 costs a third more to compile here.
