@@ -124,6 +124,23 @@ def test_pkg_config_knows_how_to_build_with_it(ids_model: Path, tmp_path: Path) 
     assert "log-probability" in done.stdout
 
 
+def test_a_project_in_c_alone_finds_it(ids_model: Path, tmp_path: Path) -> None:
+    (tmp_path / "CMakeLists.txt").write_text(
+        "cmake_minimum_required(VERSION 3.16)\n"
+        "project(c_alone LANGUAGES C)\n"
+        "find_package(lrengine REQUIRED)\n"
+        f'add_executable(generate "{ROOT}/examples/c/generate.c")\n'
+        "target_compile_options(generate PRIVATE -std=c11 -Wall -Wextra -Wpedantic -Werror)\n"
+        "target_link_libraries(generate PRIVATE lrengine::lrengine)\n",
+        encoding="utf-8",
+    )
+    for step in (["-S", ".", "-B", "build", f"-DCMAKE_PREFIX_PATH={INSTALLED}"], ["--build", "build"]):
+        subprocess.run(["cmake", *step], cwd=tmp_path, check=True)
+    program = tmp_path / "build" / "generate"
+    done = subprocess.run([program, ids_model, "--ids", "5", "6"], capture_output=True, check=True, text=True)
+    assert "log-probability" in done.stdout
+
+
 def test_the_c_program_generates(ids_model: Path, text_model: Path) -> None:
     (source,) = random_sources([7])
     expected = Engine.load(ids_model, device="cpu").generate([source], max_new_tokens=64)[0]
