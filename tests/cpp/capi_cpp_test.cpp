@@ -92,6 +92,10 @@ TEST(results_instead_of_exceptions) {
     const auto answers = engine->try_generate(inputs, most(6));
     REQUIRE(answers.ok());
     CHECK((*answers)[0].tokens == model.greedy(ids(7, 1), 6).tokens);
+    const auto from_braces = engine->try_generate({ids(7, 1), ids(7, 1)}, most(6));
+    CHECK(from_braces.ok() && (*from_braces)[1].tokens == (*answers)[0].tokens);
+    CHECK(engine->try_encode({ids(7, 1)}).ok() && engine->try_score({{ids(7, 1), {}, ids(3, 2)}}).ok());
+    CHECK(engine->try_generate({}, most(6)).ok());
     lrengine::GenerateOptions wrong;
     wrong.temperature = -1.0;
     wrong.do_sample = true;

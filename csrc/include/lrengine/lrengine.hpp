@@ -679,6 +679,31 @@ public:
         }
     }
 
+    // Inputs in braces, as in try_generate({"text", "another"}).
+    Result<Generations> try_generate_all(std::initializer_list<Input> inputs, const GenerateOptions& options = {},
+                                         const Limits& limits = {}) const {
+        return try_generate_all(Span<const Input>{inputs.begin(), inputs.size()}, options, limits);
+    }
+    Result<std::vector<Generation>> try_generate(std::initializer_list<Input> inputs,
+                                                 const GenerateOptions& options = {}, const Limits& limits = {}) const {
+        return try_generate(Span<const Input>{inputs.begin(), inputs.size()}, options, limits);
+    }
+    Result<Session> try_start(std::initializer_list<Input> inputs, const GenerateOptions& options = {}) const {
+        return try_start(Span<const Input>{inputs.begin(), inputs.size()}, options);
+    }
+    Result<std::vector<Classification>> try_classify(std::initializer_list<Input> inputs,
+                                                     Span<const std::string> labels = {},
+                                                     const Limits& limits = {}) const {
+        return try_classify(Span<const Input>{inputs.begin(), inputs.size()}, labels, limits);
+    }
+    Result<std::vector<Score>> try_score(std::initializer_list<Input> inputs, const Limits& limits = {}) const {
+        return try_score(Span<const Input>{inputs.begin(), inputs.size()}, limits);
+    }
+    Result<std::vector<Array>> try_encode(std::initializer_list<Input> inputs,
+                                          EncodeOutput output = EncodeOutput::kFused, const Limits& limits = {}) const {
+        return try_encode(Span<const Input>{inputs.begin(), inputs.size()}, output, limits);
+    }
+
 #if LRENGINE_EXCEPTIONS
     explicit Engine(const std::string& directory, const EngineOptions& options = {})
         : Engine(try_open(directory, options).take()) {}
