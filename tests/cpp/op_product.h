@@ -34,30 +34,34 @@ struct Product {
         return args;
     }
 
-    double input(std::int64_t m, std::int64_t k) const { return input_of_product(x, weight, m, k); }
-
-    // In float64, but for the rounding, which is defined in float32.
-    double expected(std::int64_t m, std::int64_t n) const {
-        return result(m, n, [&](std::int64_t k) { return input(m, k); });
-    }
-    // Without the rounding.
+    std::vector<double> inputs(std::int64_t m) const { return inputs_of_product(x, weight, m); }
+    // Of what the product multiplies, and of x itself.
+    double expected(std::int64_t m, std::int64_t n) const { return result(weight, m, n, inputs(m)); }
     double exact(std::int64_t m, std::int64_t n) const {
-        return result(m, n, [&](std::int64_t k) { return static_cast<double>(x.at(m, k)); });
+        std::vector<double> row;
+        for (std::int64_t k = 0; k < x.cols(); ++k) row.push_back(x.at(m, k));
+        return result(weight, m, n, row);
     }
 
-private:
-    template <typename Input>
-    double result(std::int64_t m, std::int64_t n, Input input_at) const {
+    double result(const TestWeight& other, std::int64_t m, std::int64_t n, const std::vector<double>& row) const {
         double sum = 0;
-        for (std::int64_t k = 0; k < x.cols(); ++k) sum += input_at(k) * weight.at(n, k);
+        for (std::int64_t k = 0; k < x.cols(); ++k) sum += row[static_cast<std::size_t>(k)] * other.at(n, k);
         if (has_bias) sum += bias[n];
         return reference_activation(activation, sum) + (has_residual ? residual.at(m, n) : 0.0f);
     }
 };
 
-inline void check_product(const Product& product) {
+// The product as if it had read `weight`.
+inline void check_product(const Product& product, const TestWeight& weight) {
     const double tolerance = 1e-6 * std::sqrt(static_cast<double>(product.x.cols()) + 16);
-    check_close(product.out, tolerance, [&](std::int64_t m, std::int64_t n) { return product.expected(m, n); });
+    std::int64_t row = -1;
+    std::vector<double> inputs;
+    check_close(product.out, tolerance, [&](std::int64_t m, std::int64_t n) {
+        if (m != row) inputs = product.inputs(row = m);
+        return product.result(weight, m, n, inputs);
+    });
 }
+
+inline void check_product(const Product& product) { check_product(product, product.weight); }
 
 }  // namespace op_testing

@@ -33,14 +33,15 @@ struct Projection {
         return {x.view(), weight.view(), has_bias ? bias.view() : Vector{}, k, values.view(), ids.data(), sums.data()};
     }
 
-    double logit(std::int64_t m, std::int64_t n) const {
-        double sum = has_bias ? bias[n] : 0.0;
-        for (std::int64_t c = 0; c < x.cols(); ++c) sum += input_of_product(x, weight, m, c) * weight.at(n, c);
-        return sum;
-    }
     std::vector<double> logits(std::int64_t m) const {
+        const std::vector<double> inputs = inputs_of_product(x, weight, m);
         std::vector<double> row;
-        for (std::int64_t n = 0; n < bias.size(); ++n) row.push_back(logit(m, n));
+        for (std::int64_t n = 0; n < bias.size(); ++n) {
+            row.push_back(has_bias ? bias[n] : 0.0);
+            for (std::int64_t c = 0; c < x.cols(); ++c) {
+                row.back() += inputs[static_cast<std::size_t>(c)] * weight.at(n, c);
+            }
+        }
         return row;
     }
 };

@@ -49,13 +49,21 @@ auto largest_of_group(At x_at, std::int64_t cols, std::int64_t k) {
     return most;
 }
 
-// What a product with this weight multiplies x[m, k] with: in float64, but for the rounding, which is defined in
-// float32.
-inline double input_of_product(const TestMatrix& x, const TestWeight& weight, std::int64_t m, std::int64_t k) {
-    if (!rounds_input(weight)) return x.at(m, k);
-    const float most = largest_of_group([&](std::int64_t i) { return x.at(m, i); }, x.cols(), k);
-    const float inverse = most > 1e-36f ? 127.0f / most : 0.0f;
-    return std::nearbyint(x.at(m, k) * inverse) * (static_cast<double>(most) / 127);
+// What a product with this weight multiplies instead of row m of x: in float64, but for the rounding, which is defined
+// in float32.
+inline std::vector<double> inputs_of_product(const TestMatrix& x, const TestWeight& weight, std::int64_t m) {
+    std::vector<double> inputs;
+    for (std::int64_t k = 0; k < x.cols(); ++k) inputs.push_back(x.at(m, k));
+    if (!rounds_input(weight)) return inputs;
+    for (std::int64_t first = 0; first < x.cols(); first += kInputGroup) {
+        const float most = largest_of_group([&](std::int64_t i) { return x.at(m, i); }, x.cols(), first);
+        const float inverse = most > 1e-36f ? 127.0f / most : 0.0f;
+        for (std::int64_t k = first; k < std::min(x.cols(), first + kInputGroup); ++k) {
+            inputs[static_cast<std::size_t>(k)] =
+                std::nearbyint(x.at(m, k) * inverse) * (static_cast<double>(most) / 127);
+        }
+    }
+    return inputs;
 }
 
 // What that rounding may change of x . weight[n]: half a step of every column. For x that is itself computed, where
@@ -65,8 +73,11 @@ inline double input_error(const std::vector<double>& x, const TestWeight& weight
     double error = 0;
     const auto cols = static_cast<std::int64_t>(x.size());
     const auto x_at = [&](std::int64_t i) { return x[static_cast<std::size_t>(i)]; };
-    for (std::int64_t k = 0; k < cols; ++k) {
-        error += largest_of_group(x_at, cols, k) / 253 * std::abs(weight.at(n, k));
+    for (std::int64_t first = 0; first < cols; first += kInputGroup) {
+        const double half_a_step = largest_of_group(x_at, cols, first) / 253;
+        for (std::int64_t k = first; k < std::min(cols, first + kInputGroup); ++k) {
+            error += half_a_step * std::abs(weight.at(n, k));
+        }
     }
     return error;
 }
