@@ -82,27 +82,6 @@ CPU_TEST(rounded_linear_is_within_half_a_step_of_the_exact_product, "a GPU's is 
     }
 }
 
-CPU_TEST(rounded_linear_gives_the_same_bits_in_any_batch, "linear.h promises it for the CPU alone") {
-    Random random(6);
-    for (const std::int64_t k : {48, 77, 1601}) {
-        Product product(DType::kInt8, {40, 203, k}, random);
-        product.activation = Activation::kGelu;
-        backend(2).linear(product.args());
-        for (const int threads : thread_counts()) {
-            for (const std::int64_t rows : {1, 2, 5, 6, 7, 11, 15, 40}) {
-                const std::int64_t first = random.integer(0, 40 - rows);
-                const TestMatrix part(rows, 203, 2);
-                LinearArgs args = product.args();
-                args.x = args.x.slice(first, rows);
-                args.residual = args.residual.slice(first, rows);
-                args.out = part.view();
-                backend(threads).linear(args);
-                for (std::int64_t r = 0; r < rows; ++r) CHECK(same_bits(part, r, product.out, first + r));
-            }
-        }
-    }
-}
-
 // q, k and v of one x, another x, and products that are not rounded, in one call.
 OP_TEST(rounded_linear_among_others) {
     Random random(7);
