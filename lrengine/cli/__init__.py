@@ -5,8 +5,11 @@ from __future__ import annotations
 import argparse
 import importlib
 import os
+import signal
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from lrengine.errors import LrengineError
 
@@ -34,7 +37,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     command = " ".join(["lrengine", *arguments[:1]])
     try:
         args = _parse(arguments)
-        status = int(args.run(args))
+        with _unwinding_on_sigterm():
+            status = int(args.run(args))
         sys.stdout.flush()  # what is left to write fails here, not at the interpreter's exit
         return status
     except BrokenPipeError:  # the reader of our output has seen enough
@@ -54,6 +58,24 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print(f"{command}: interrupted", file=sys.stderr)
         return 1
+
+
+@contextmanager
+def _unwinding_on_sigterm() -> Iterator[None]:
+    """SIGTERM ends the command as an exception does, so that half-written directories go with it. The status is a
+    shell's for that signal."""
+    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
+        yield
+        return
+
+    def end(*_: object) -> None:
+        sys.exit(128 + signal.SIGTERM)
+
+    signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:

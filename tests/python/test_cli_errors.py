@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tiny import tiny_swcm
 
 from lrengine.cli import info, main
 
@@ -89,6 +91,28 @@ def printing_into(output: int) -> subprocess.CompletedProcess[bytes]:
     return subprocess.run(
         [sys.executable, "-c", PRINTING], env=environment, stdout=output, stderr=subprocess.PIPE, timeout=60
     )
+
+
+TERMINATED = """
+import os, signal, sys
+import lrengine.quantize
+
+def killed(*_, **__):
+    os.kill(os.getpid(), signal.SIGTERM)
+
+lrengine.quantize.copy_other_files = killed
+from lrengine.cli import main
+sys.exit(main(["quantize", sys.argv[1], sys.argv[2]]))
+"""
+
+
+def test_a_terminated_command_leaves_no_half_written_directory(tmp_path: Path) -> None:
+    source, folder = tmp_path / "model", tmp_path / "out"
+    tiny_swcm().save_pretrained(source)
+    folder.mkdir()
+    done = subprocess.run([sys.executable, "-c", TERMINATED, str(source), str(folder / "int8")], cwd=ROOT, timeout=60)
+    assert done.returncode == 128 + signal.SIGTERM
+    assert list(folder.iterdir()) == []
 
 
 def test_a_reader_that_has_seen_enough_is_no_error() -> None:
