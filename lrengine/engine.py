@@ -33,7 +33,7 @@ from lrengine.request import (
 )
 from lrengine.results import Classification, Generation, Score, Token
 from lrengine.stop_ids import warn_of_other_stop_ids
-from lrengine.text import TargetText, TextCodec
+from lrengine.text import TargetText, TextCodec, TextsBeingRead
 
 if TYPE_CHECKING:  # no dependency: type checkers bring it along
     from typing_extensions import Unpack
@@ -77,13 +77,13 @@ class Engine:
         directory, encoded = _directory(path)
         if device != "cpu":
             preload_cublaslt()
-        native = _engine.load(encoded, device, kept, min(threads or 0, 2**31 - 1), logger.info)
-        source = TextCodec.load(directory)
-        fused = native.model_type == "layer_fusion"
+        with TextsBeingRead(directory, threads != 1) as texts:
+            native = _engine.load(encoded, device, kept, min(threads or 0, 2**31 - 1), logger.info, texts.beside)
+            source = texts.codec()
+            target = texts.codec("llm") if native.model_type == "layer_fusion" else source
         config = json.loads((directory / "config.json").read_text(encoding="utf-8"))
         warn_of_other_stop_ids(directory, config)
-        template = _prompt_template(config, directory)
-        return cls(native, source, TextCodec.load(directory / "llm") if fused else source, template)
+        return cls(native, source, target, _prompt_template(config, directory))
 
     @property
     def device(self) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeGuard
 
@@ -106,6 +107,39 @@ class TextCodec:
                 raise
             expected = "expected a tokenizer that can be used"
             raise ModelFileError(f"{self._path}: found one that fails: {error}; {expected}") from error
+
+
+class TextsBeingRead:
+    """The tokenizers of a model directory, read on another thread while the block opens the weights: the tokenizers
+    package takes a second for 250,000 pieces. The block's own error goes first; `beside=False` reads when asked."""
+
+    def __init__(self, directory: Path, beside: bool) -> None:
+        self._directory = directory
+        self._pool: ThreadPoolExecutor | None = None
+        self._read: dict[str, Future[TextCodec | None]] = {}
+        self.beside = beside and any(os.path.lexists(self._file(part)) for part in ("", "llm"))
+
+    def _file(self, part: str) -> Path:
+        return self._directory / part / "tokenizer.json"
+
+    def __enter__(self) -> TextsBeingRead:
+        if self.beside:
+            self._pool = ThreadPoolExecutor(1, "lrengine-tokenizers")
+            try:
+                for part in ("", "llm"):
+                    self._read[part] = self._pool.submit(TextCodec.load, self._directory / part)
+            except RuntimeError:  # no thread to be had
+                self.beside = False
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)
+
+    def codec(self, part: str = "") -> TextCodec | None:
+        """That of the directory or of its folder `part`, None if there is none; within the block. ModelFileError if it
+        cannot be read."""
+        return self._read[part].result() if part in self._read else TextCodec.load(self._directory / part)
 
 
 class TargetText:

@@ -19,8 +19,9 @@ namespace {
 using bindings::IdArray;
 
 std::shared_ptr<Engine> load(const std::string& directory, const std::string& device,
-                             const std::optional<std::string>& dtype, int threads, const py::object& log) {
-    EngineOptions options{.device = device, .dtype = {}, .threads = threads, .log = {}};
+                             const std::optional<std::string>& dtype, int threads, const py::object& log,
+                             bool in_company) {
+    EngineOptions options{.device = device, .dtype = {}, .threads = threads, .log = {}, .in_company = in_company};
     if (dtype) options.dtype = dtype_from_name(*dtype);
     std::vector<std::string> notes;
     options.log = [&](const std::string& note) { notes.push_back(note); };

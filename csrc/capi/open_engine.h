@@ -14,11 +14,7 @@ namespace lrengine::capi {
 // Immutable.
 struct OpenEngine {
     OpenEngine(const std::filesystem::path& directory, const EngineOptions& options)
-        : engine(Engine::load(directory, options)),
-          texts(directory, *engine),
-          device(engine->device()),
-          dtype(name_of(engine->dtype())),
-          end_tokens(engine->config().tokens.eos.begin(), engine->config().tokens.eos.end()) {}
+        : OpenEngine(directory, options, TextsBeingRead(directory, options.threads)) {}
 
     const std::vector<std::string>* labels() const {
         return engine->config().classifier ? &engine->config().classifier->labels : nullptr;
@@ -28,6 +24,19 @@ struct OpenEngine {
     Texts texts;
     std::string device, dtype;
     Ids end_tokens;
+
+private:
+    OpenEngine(const std::filesystem::path& directory, EngineOptions options, TextsBeingRead reading)
+        : engine(Engine::load(directory, with_company(std::move(options), reading.beside()))),
+          texts(reading, *engine),
+          device(engine->device()),
+          dtype(name_of(engine->dtype())),
+          end_tokens(engine->config().tokens.eos.begin(), engine->config().tokens.eos.end()) {}
+
+    static EngineOptions with_company(EngineOptions options, bool beside) {
+        options.in_company = beside;
+        return options;
+    }
 };
 
 }  // namespace lrengine::capi

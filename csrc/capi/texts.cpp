@@ -15,15 +15,7 @@ std::string read_template(const std::filesystem::path& directory, std::string_vi
     return text;
 }
 
-}  // namespace
-
-Texts::Texts(const std::filesystem::path& directory, const Engine& engine)
-    : fused_(engine.config().fusion.has_value()),
-      source_(load(directory)),
-      llm_(fused_ ? load(directory / "llm") : Codec{}),
-      template_(fused_ ? read_template(directory, kPromptHere) : std::string(kPromptHere)) {}
-
-Texts::Codec Texts::load(const std::filesystem::path& directory) {
+Codec read_codec(const std::filesystem::path& directory) {
     Codec codec;
     try {
         codec.tokenizer = Tokenizer::load(directory);
@@ -34,6 +26,24 @@ Texts::Codec Texts::load(const std::filesystem::path& directory) {
     }
     return codec;
 }
+
+Background<Codec> start_reading(const std::filesystem::path& directory, bool beside) {
+    return {beside && Tokenizer::has_one(directory), [directory] { return read_codec(directory); }};
+}
+
+}  // namespace
+
+TextsBeingRead::TextsBeingRead(const std::filesystem::path& directory, int threads)
+    : directory_(directory),
+      beside_(threads != 1 && (Tokenizer::has_one(directory) || Tokenizer::has_one(directory / "llm"))),
+      source_(start_reading(directory, beside_)),
+      llm_(start_reading(directory / "llm", beside_)) {}
+
+Texts::Texts(TextsBeingRead& reading, const Engine& engine)
+    : fused_(engine.config().fusion.has_value()),
+      source_(reading.source_.get()),
+      llm_(fused_ ? reading.llm_.get() : Codec{}),
+      template_(fused_ ? read_template(reading.directory_, kPromptHere) : std::string(kPromptHere)) {}
 
 const Tokenizer& Texts::of(lrengine_side side) const {
     if (side != LRENGINE_SOURCE && side != LRENGINE_TARGET) {

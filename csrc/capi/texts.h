@@ -8,18 +8,40 @@
 #include <string_view>
 #include <vector>
 
+#include "core/background.h"
 #include "lrengine/lrengine.h"
 #include "runtime/engine.h"
 #include "text/tokenizer.h"
 
 namespace lrengine::capi {
 
+// A tokenizer, or why there is none.
+struct Codec {
+    std::unique_ptr<Tokenizer> tokenizer;
+    std::string missing;
+};
+
+// The tokenizers of a directory while they are read: beside the weights, unless the caller wants one thread. A large
+// tokenizer.json (250,000 pieces, 17 MB) takes longer than to map and check a gigabyte of weights.
+class TextsBeingRead {
+public:
+    TextsBeingRead(const std::filesystem::path& directory, int threads);
+    // Whether another thread is at it.
+    bool beside() const { return beside_; }
+
+private:
+    friend class Texts;
+    std::filesystem::path directory_;
+    bool beside_;
+    Background<Codec> source_, llm_;
+};
+
 // Immutable.
 class Texts {
 public:
-    // Reads the tokenizers of the engine's directory. One of a kind that this build does not read is an Error only once
-    // text is asked of it: ids work without. Throws Error(kModelFile) for one that is broken.
-    Texts(const std::filesystem::path& directory, const Engine& engine);
+    // Waits for the tokenizers of the engine's directory. One of a kind that this build does not read is an Error only
+    // once text is asked of it: ids work without. Throws Error(kModelFile) for one that is broken.
+    Texts(TextsBeingRead& reading, const Engine& engine);
 
     bool reads_source() const { return source_.tokenizer != nullptr; }
     bool writes() const { return target().tokenizer != nullptr; }
@@ -35,13 +57,8 @@ public:
     bool has_template() const { return template_ != kPromptHere; }
 
 private:
-    struct Codec {
-        std::unique_ptr<Tokenizer> tokenizer;
-        std::string missing;  // why there is none
-    };
     static constexpr std::string_view kPromptHere = "{prompt}";
 
-    static Codec load(const std::filesystem::path& directory);
     const Codec& target() const { return fused_ ? llm_ : source_; }
 
     bool fused_;

@@ -1,7 +1,6 @@
 #include "core/thread_pool.h"
 
 #include <pthread.h>
-#include <signal.h>
 
 #include <algorithm>
 #include <atomic>
@@ -16,6 +15,7 @@
 #include <vector>
 
 #include "core/error.h"
+#include "core/signals_blocked.h"
 #include "core/turns.h"
 
 namespace lrengine {
@@ -147,18 +147,13 @@ struct ThreadPool::State {
     }
 
     void start(int threads) {
-        // Workers take no signals: the host program's handlers keep running where it expects them.
-        sigset_t all, before;
-        sigfillset(&all);
-        pthread_sigmask(SIG_SETMASK, &all, &before);
         try {
+            const SignalsBlocked blocked;
             while (static_cast<int>(workers.size()) + 1 < threads) workers.emplace_back([this] { work(); });
         } catch (const std::system_error& error) {
-            pthread_sigmask(SIG_SETMASK, &before, nullptr);
             stop();
             fail(ErrorCode::kOutOfMemory, "cannot start " + std::to_string(threads) + " threads: " + error.what());
         }
-        pthread_sigmask(SIG_SETMASK, &before, nullptr);
     }
 
     void stop() {

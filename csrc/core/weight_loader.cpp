@@ -92,13 +92,14 @@ void forget(const TensorRecord& record) {
 }  // namespace
 
 WeightLoader::WeightLoader(const Checkpoint& checkpoint, Backend& backend, WeightStorage& storage,
-                           std::optional<DType> target, std::int64_t group_size)
+                           std::optional<DType> target, std::int64_t group_size, bool in_company)
     : checkpoint_(checkpoint),
       backend_(backend),
       storage_(storage),
       target_(target),
       group_size_(group_size),
-      pool_(loading_threads(checkpoint.mapped_bytes())) {
+      pool_(loading_threads(checkpoint.mapped_bytes())),
+      checking_threads_(std::max(1, pool_.threads() - (in_company ? 1 : 0))) {
     if (target && !is_weight_float(*target) && *target != DType::kInt8 && *target != DType::kInt4) {
         fail(ErrorCode::kInvalidArgument, "dtype: found \"" + std::string(name_of(*target)) +
                                               "\", expected float32, bfloat16, float16, int8 or int4");
@@ -138,7 +139,9 @@ const TensorRecord& WeightLoader::require_product(const std::string& name, std::
 }
 
 void WeightLoader::check_values(const TensorRecord& record) {
-    pool_.run(elements_of(record), kGrain, [&](std::int64_t begin, std::int64_t end) {
+    const std::int64_t count = elements_of(record);
+    const std::int64_t share = (count + checking_threads_ - 1) / checking_threads_;
+    pool_.run(count, std::max(kGrain, share), [&](std::int64_t begin, std::int64_t end) {
         const char* data =
             static_cast<const char*>(record.data) + static_cast<std::size_t>(begin) * size_of(record.dtype);
         if (!values_are_sound(data, record.dtype, end - begin)) refuse_values(record);

@@ -26,9 +26,10 @@ class Backend;
 // wrong shape or type, NaN or Inf. The same name asked twice gives the same memory.
 class WeightLoader {
 public:
-    // `group_size`: of the int4 matrices in the checkpoint, and of those that become int4.
+    // `group_size`: of the int4 matrices in the checkpoint, and of those that become int4. `in_company`: the search for
+    // NaN and Inf leaves a processor to another thread; conversion does not.
     WeightLoader(const Checkpoint& checkpoint, Backend& backend, WeightStorage& storage, std::optional<DType> target,
-                 std::int64_t group_size = kInt4GroupSize);
+                 std::int64_t group_size = kInt4GroupSize, bool in_company = false);
 
     bool has(const std::string& name) const;
 
@@ -82,6 +83,7 @@ private:
     std::int64_t group_size_;
     std::set<std::string> used_;
     ThreadPool pool_;
+    std::int64_t checking_threads_;
 };
 
 }  // namespace lrengine

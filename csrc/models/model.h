@@ -41,9 +41,10 @@ public:
                                                    const Interruption& interruption = {}) const = 0;
 };
 
-// Opens a model directory. dtype: what matrices are computed from; nullopt keeps the stored type.
+// Opens a model directory. dtype: what matrices are computed from; nullopt keeps the stored type. in_company: another
+// thread of the caller is busy meanwhile, which checking weights leaves a processor.
 // Throws Error(kModelFile | kUnsupported | kOutOfMemory).
 std::unique_ptr<Model> load_model(const std::filesystem::path& directory, std::shared_ptr<Backend> backend,
-                                  std::optional<DType> dtype);
+                                  std::optional<DType> dtype, bool in_company = false);
 
 }  // namespace lrengine

@@ -26,7 +26,7 @@ Engine::Engine(std::shared_ptr<Backend> backend, std::unique_ptr<Model> model)
 
 std::shared_ptr<Engine> Engine::load(const std::filesystem::path& directory, const EngineOptions& options) {
     std::shared_ptr<Backend> backend = make_backend(options);
-    auto model = load_model(directory, backend, options.dtype);
+    auto model = load_model(directory, backend, options.dtype, options.in_company);
     return std::shared_ptr<Engine>(new Engine(std::move(backend), std::move(model)));
 }
 

@@ -23,6 +23,7 @@ struct EngineOptions {
     std::optional<DType> dtype;                   // what matrices are computed from; nullopt: as stored
     int threads = 0;                              // 0: as many as the process may use
     std::function<void(const std::string&)> log;  // told once a load what "auto" chose; may be empty
+    bool in_company = false;  // another thread reads tokenizers meanwhile: checking weights leaves it a processor
 };
 
 // One input. `prompt`: layer_fusion only. `prefix`: target tokens to start from.

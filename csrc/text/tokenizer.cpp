@@ -1,11 +1,17 @@
 #include "text/tokenizer.h"
 
+#include <algorithm>
+#include <iterator>
+
 #include "text/json_tokenizer.h"
 #include "text/sentencepiece_tokenizer.h"
 
 namespace lrengine {
 
 namespace {
+
+constexpr const char* kJson = "tokenizer.json";
+constexpr const char* kSentencePiece[] = {"sentencepiece.bpe.model", "spiece.model"};
 
 // A link to nowhere too, and where it cannot be known (a directory that may not be entered): whoever put it there meant
 // a file, and opening it says what is wrong.
@@ -17,13 +23,16 @@ bool is_there(const std::filesystem::path& file) {
 }  // namespace
 
 std::unique_ptr<Tokenizer> Tokenizer::load(const std::filesystem::path& directory) {
-    const auto json = directory / "tokenizer.json";
-    if (is_there(json)) return std::make_unique<text::JsonTokenizer>(json);
-    for (const char* name : {"sentencepiece.bpe.model", "spiece.model"}) {
-        const auto model = directory / name;
-        if (is_there(model)) return text::load_sentencepiece(model);
+    if (is_there(directory / kJson)) return std::make_unique<text::JsonTokenizer>(directory / kJson);
+    for (const char* name : kSentencePiece) {
+        if (is_there(directory / name)) return text::load_sentencepiece(directory / name);
     }
     return nullptr;
+}
+
+bool Tokenizer::has_one(const std::filesystem::path& directory) {
+    return is_there(directory / kJson) || std::any_of(std::begin(kSentencePiece), std::end(kSentencePiece),
+                                                      [&](const char* name) { return is_there(directory / name); });
 }
 
 }  // namespace lrengine

@@ -21,6 +21,8 @@ public:
     // for a broken file and Error(kUnsupported) for one with a part that this build does not read, which the message
     // names. Truncation and padding that the file asks for are left out.
     static std::unique_ptr<Tokenizer> load(const std::filesystem::path& directory);
+    // Whether load() finds a file there, sound or not.
+    static bool has_one(const std::filesystem::path& directory);
 
     // `text` is UTF-8; what is malformed in it counts as U+FFFD. With `special_tokens`, those that the tokenizer puts
     // around a text come too. Throws Error(kInvalidArgument) for a text that the tokenizer cannot express.

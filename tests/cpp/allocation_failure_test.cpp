@@ -304,8 +304,9 @@ TEST(texts_and_ids_survive_every_failed_allocation) {
     fail_each(there_and_back, [&] { return there_and_back() == LRENGINE_OK; });
 }
 
-// Every kind of directory, with its tokenizers; `dtype`: as what its matrices are opened.
-void fail_opening(model_directories::Kind kind, const char* dtype = nullptr) {
+// Every kind of directory, with its tokenizers; `dtype`: as what its matrices are opened. With one thread the
+// tokenizers come after the weights, so that the n-th allocation is always the same one.
+void fail_opening(model_directories::Kind kind, const char* dtype = nullptr, std::int32_t threads = 1) {
     const model_files::TemporaryDirectory directory;
     model_directories::write(directory, model_directories::make(kind, true));
     const std::string path = directory.path().string();
@@ -313,7 +314,7 @@ void fail_opening(model_directories::Kind kind, const char* dtype = nullptr) {
         lrengine_engine_options options = LRENGINE_ENGINE_OPTIONS_INIT;
         options.device = "cpu";
         options.dtype = dtype;
-        options.threads = 2;
+        options.threads = threads;
         lrengine_engine* engine = nullptr;
         const lrengine_status status = lrengine_open(path.c_str(), &options, &engine);
         lrengine_close(engine);
@@ -324,6 +325,9 @@ void fail_opening(model_directories::Kind kind, const char* dtype = nullptr) {
 
 TEST(opening_survives_every_failed_allocation) { fail_opening(model_directories::Kind::kSwcm); }
 TEST(opening_a_fusion_model_survives_every_failed_allocation) { fail_opening(model_directories::Kind::kFusion); }
+TEST(opening_with_tokenizers_read_beside_survives_failed_allocations) {
+    fail_opening(model_directories::Kind::kFusion, nullptr, 2);
+}
 TEST(opening_a_classifier_survives_every_failed_allocation) {
     fail_opening(model_directories::Kind::kClassifier, "int8");
 }

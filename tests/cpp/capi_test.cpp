@@ -2,6 +2,8 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <filesystem>
+#include <fstream>
 #include <string>
 #include <vector>
 
@@ -70,6 +72,41 @@ TEST(opening_fails_with_a_reason) {
     options.dtype = "int3";
     CHECK_FAILS(lrengine_open(model.path().c_str(), &options, &engine), LRENGINE_INVALID_ARGUMENT, "int3");
     CHECK(engine == nullptr);
+}
+
+// With two threads tokenizers are read beside the weights, with one after them.
+lrengine_status open_with(const Model& model, std::int32_t threads) {
+    lrengine_engine_options options = LRENGINE_ENGINE_OPTIONS_INIT;
+    options.threads = threads;
+    lrengine_engine* engine = nullptr;
+    const lrengine_status status = lrengine_open(model.path().c_str(), &options, &engine);
+    lrengine_close(engine);
+    return status;
+}
+
+TEST(weights_error_goes_before_the_tokenizers) {
+    for (const std::int32_t threads : {1, 2}) {
+        Model model(Model::Kind::kSwcm);
+        model.add_tokenizer();
+        CHECK_EQUAL(open_with(model, threads), LRENGINE_OK);
+        std::ofstream(std::filesystem::path(model.path()) / "tokenizer.json") << "{";
+        CHECK_FAILS(open_with(model, threads), LRENGINE_MODEL_FILE, "tokenizer.json");
+        std::ofstream(std::filesystem::path(model.path()) / "model.safetensors") << "short";
+        CHECK_FAILS(open_with(model, threads), LRENGINE_MODEL_FILE, "model.safetensors");
+    }
+}
+
+TEST(only_a_fusion_model_reads_the_llms_tokenizer) {
+    for (const std::int32_t threads : {1, 2}) {
+        for (const auto kind : {Model::Kind::kSwcm, Model::Kind::kFusion}) {
+            const Model model(kind);
+            const auto folder = std::filesystem::path(model.path()) / "llm";
+            std::filesystem::create_directories(folder);
+            std::ofstream(folder / "tokenizer.json") << "{";
+            const bool fusion = kind == Model::Kind::kFusion;
+            CHECK_EQUAL(open_with(model, threads), fusion ? LRENGINE_MODEL_FILE : LRENGINE_OK);
+        }
+    }
 }
 
 // A program built against an older header has less, one built against a newer one more.

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tiny import tiny_swcm
 
 from lrengine.cli import info, main
+from tiny import tiny_swcm
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE = str(ROOT / "examples/train/swcm_from_scratch.yaml")

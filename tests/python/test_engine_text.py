@@ -173,11 +173,31 @@ def test_truncation_and_padding_left_in_a_tokenizer_file_are_ignored(fusion_dire
     )
 
 
-def test_a_broken_tokenizer_file_is_named(tmp_path: Path) -> None:
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_broken_tokenizer_file_is_named_after_broken_weights(tmp_path: Path, threads: int) -> None:
+    """With more than one thread tokenizers are read beside the weights."""
     tiny_swcm().save_pretrained(tmp_path)
-    (tmp_path / "tokenizer.json").write_text(json.dumps({"version": "1.0", "model": 3}))
+    broken = json.dumps({"version": "1.0", "model": 3})
+    (tmp_path / "llm").mkdir()
+    (tmp_path / "llm" / "tokenizer.json").write_text(broken)
+    Engine.load(tmp_path, threads=threads)  # no LLM, so nobody asks for its tokenizer
+    (tmp_path / "tokenizer.json").write_text(broken)
     with pytest.raises(ModelFileError, match=r"tokenizer\.json: found no tokenizer"):
-        Engine.load(tmp_path)
+        Engine.load(tmp_path, threads=threads)
+    (tmp_path / "model.safetensors").write_bytes(b"short")
+    with pytest.raises(ModelFileError, match=r"model\.safetensors"):
+        Engine.load(tmp_path, threads=threads)
+
+
+def test_tokenizers_are_read_even_if_no_thread_can_be_had(
+    fusion_directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr("lrengine.text.ThreadPoolExecutor.submit", refuse)
+    (answer,) = Engine.load(fusion_directory, threads=2).generate("fox", max_new_tokens=3)
+    assert answer.text is not None
 
 
 def test_surrogates_are_made_encodable() -> None:
