@@ -49,7 +49,8 @@ void register_tokenizer(py::module_& module) {
         .def(
             "decode", [](const Tokenizer& tokenizer, const Ids& ids) { return tokenizer.decode(ids); }, released)
         .def("decode_all", &decode_all, released)
-        .def("piece", &Tokenizer::piece);
+        .def("piece", &Tokenizer::piece)
+        .def("id", [](const Tokenizer& tokenizer, const std::string& piece) { return tokenizer.id(piece); });
 
     py::class_<OwnedTarget>(module, "TargetText")
         .def(

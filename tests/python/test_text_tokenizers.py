@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 from text_tokenizers import FAMILIES, fuzzed, sample_lines, strings_in
-from tokenizers import Tokenizer
+from tokenizers import Tokenizer, models, pre_tokenizers
 
 from lrengine import _engine
+from lrengine.errors import UnsupportedModelError
 from lrengine.text import TargetText, TextCodec
 
 # The two that matter most get all of them; the others differ in single parts.
@@ -74,7 +75,7 @@ def test_bytes_that_are_not_utf8_are_replaced_as_python_does(tmp_path: Path) -> 
 def test_target_text_is_the_same_in_both_languages(family: str, tmp_path: Path) -> None:
     package = FAMILIES[family]()
     package.save(str(tmp_path / "tokenizer.json"))
-    codec = TextCodec.load(tmp_path)
+    codec = TextCodec.load(tmp_path, own=False)
     own = _engine.Tokenizer.load(str(tmp_path))
     assert codec is not None and own is not None
     random_ = random.Random(5)
@@ -96,6 +97,33 @@ def test_target_text_is_the_same_in_both_languages(family: str, tmp_path: Path) 
             assert right.stopped(tokens) == left.stopped(tokens)
             assert right.cut(tokens) == left.cut(tokens)
             assert right.certain(tokens) == left.certain(tokens)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_texts_of_an_engine_are_read_by_the_cpp_tokenizers(family: str, tmp_path: Path) -> None:
+    FAMILIES[family]().save(str(tmp_path / "tokenizer.json"))
+    own, package = TextCodec.load(tmp_path), TextCodec.load(tmp_path, own=False)
+    assert own is not None and package is not None
+    assert isinstance(own._reader, _engine.Tokenizer) and not isinstance(package._reader, _engine.Tokenizer)
+    assert own.lone_byte() == package.lone_byte()
+    for line in [*sample_lines()[:40], "\ud800 a\x00b \U0001f600"]:
+        ids = package.source(line)
+        assert own.source(line) == ids and own.bare(line) == package.bare(line)
+        assert own.decode(ids) == package.decode(ids)
+        assert own.pieces(ids) == package.pieces(ids)
+    beyond = [own._reader.size, 2**31 - 1]
+    assert own.pieces(beyond) == package.pieces(beyond) == ["", ""]
+    assert own.decode(beyond) == package.decode(beyond) == ""
+
+
+def test_a_kind_that_the_cpp_tokenizers_do_not_read_goes_to_the_package(tmp_path: Path) -> None:
+    words = Tokenizer(models.WordLevel({"<unk>": 0, "fox": 1, "quick": 2}, "<unk>"))
+    words.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    words.save(str(tmp_path / "tokenizer.json"))
+    with pytest.raises(UnsupportedModelError, match="WordLevel"):
+        _engine.Tokenizer.load(str(tmp_path))
+    codec = TextCodec.load(tmp_path)
+    assert codec is not None and codec.source("quick fox x") == [2, 1, 0] and codec.decode([1, 2]) == "fox quick"
 
 
 REAL = ("multilingual-e5-small", "smollm2-135m-instruct")
