@@ -35,6 +35,11 @@ public:
 
     // A token as decoders see it: as it is matched, so normalized if it is matched after that. Null for another id.
     const std::string* spelling(std::int32_t id) const;
+    // The id of a token's content, if there is such a token.
+    std::optional<std::int32_t> id(std::string_view content) const {
+        const auto found = ids_.find(content);
+        return found == ids_.end() ? std::nullopt : std::optional(found->second);
+    }
     bool is_special(std::string_view spelling) const { return special_.contains(spelling); }
     // Tokens that the vocabulary does not have.
     std::int64_t beyond_vocabulary() const { return beyond_; }

@@ -89,7 +89,10 @@ std::string JsonTokenizer::piece(std::int32_t id) const {
     return spelling != nullptr ? *spelling : std::string(model_->vocabulary().piece(id));
 }
 
-std::int32_t JsonTokenizer::id(std::string_view piece) const { return model_->vocabulary().find(piece).value_or(-1); }
+std::int32_t JsonTokenizer::id(std::string_view piece) const {
+    const auto added = added_.id(piece);
+    return added ? *added : model_->vocabulary().find(piece).value_or(-1);
+}
 
 std::int64_t JsonTokenizer::size() const { return model_->vocabulary().size() + added_.beyond_vocabulary(); }
 

@@ -31,7 +31,7 @@ public:
     virtual std::string decode(std::span<const std::int32_t> ids) const = 0;
     // The tokenizer's own name of an id, empty if it has none.
     virtual std::string piece(std::int32_t id) const = 0;
-    // The id of the vocabulary's piece of this name, -1 if it has none.
+    // The id of the added token or the vocabulary's piece of this name, -1 if there is none.
     virtual std::int32_t id(std::string_view piece) const = 0;
     // How many pieces there are.
     virtual std::int64_t size() const = 0;

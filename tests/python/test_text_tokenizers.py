@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from text_tokenizers import FAMILIES, fuzzed, sample_lines, strings_in
-from tokenizers import Tokenizer, models, pre_tokenizers
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 from lrengine import _engine
 from lrengine.errors import UnsupportedModelError
@@ -114,6 +114,17 @@ def test_texts_of_an_engine_are_read_by_the_cpp_tokenizers(family: str, tmp_path
     beyond = [own._reader.size, 2**31 - 1]
     assert own.pieces(beyond) == package.pieces(beyond) == ["", ""]
     assert own.decode(beyond) == package.decode(beyond) == ""
+
+
+def test_bytes_among_the_added_tokens_are_found(tmp_path: Path) -> None:
+    package = Tokenizer(models.Unigram([("<unk>", -1.0), ("a", -2.0)], 0, False))
+    package.decoder = decoders.ByteFallback()
+    package.add_tokens(["<0xC3>", "<0xA9>"])
+    package.save(str(tmp_path / "tokenizer.json"))
+    for own in (True, False):
+        codec = TextCodec.load(tmp_path, own=own)
+        assert codec is not None and codec.lone_byte() == 3  # <0xA9> comes before <0xC3>
+        assert not TargetText(codec, [], []).certain([2, 3])
 
 
 def test_a_kind_that_the_cpp_tokenizers_do_not_read_goes_to_the_package(tmp_path: Path) -> None:
