@@ -59,12 +59,12 @@ def _check_free(destination: Path, force: bool, mark: str) -> None:
 def _move(partial: Path, destination: Path) -> None:
     replaced = partial.with_suffix(".replaced")
     had_one = destination.exists()
-    if had_one:
-        destination.rename(replaced)
     try:
-        partial.rename(destination)
-    except OSError:
         if had_one:
+            destination.rename(replaced)
+        partial.rename(destination)
+    except BaseException:  # Ctrl-C and SIGTERM too
+        if replaced.exists() and not destination.exists():
             replaced.rename(destination)
         raise
     flush(destination.parent)

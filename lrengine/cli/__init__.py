@@ -62,13 +62,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 @contextmanager
 def _unwinding_on_sigterm() -> Iterator[None]:
-    """SIGTERM ends the command as an exception does, so that half-written directories go with it. The status is a
-    shell's for that signal."""
+    """SIGTERM ends the command as an exception does, so that half-written directories go with it: once, and when the
+    engine returns to Python. The status is a shell's for that signal."""
     if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
         yield
         return
 
     def end(*_: object) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # so that the cleaning is not cut short
         sys.exit(128 + signal.SIGTERM)
 
     signal.signal(signal.SIGTERM, end)

@@ -84,4 +84,10 @@ def _workers(recipe: Recipe) -> Iterator[tuple[Executor, Any]]:
         return
     context = multiprocessing.get_context("spawn")  # a forked PyTorch can hang
     with context.Manager() as manager, ProcessPoolExecutor(max_workers=2, mp_context=context) as executor:
-        yield executor, manager.Queue()
+        try:
+            yield executor, manager.Queue()
+        except BaseException:  # nobody waits for what is being trained
+            executor.shutdown(wait=False, cancel_futures=True)
+            for child in multiprocessing.active_children():
+                child.terminate()
+            raise

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -93,6 +94,23 @@ def printing_into(output: int) -> subprocess.CompletedProcess[bytes]:
     )
 
 
+KILLED_BETWEEN_RENAMES = """
+import os, signal, sys
+from pathlib import Path
+
+rename = Path.rename
+
+def killed(self, target):
+    result = rename(self, target)
+    if str(target).endswith(".replaced"):
+        os.kill(os.getpid(), signal.SIGTERM)
+    return result
+
+Path.rename = killed
+from lrengine.cli import main
+sys.exit(main(["quantize", sys.argv[1], sys.argv[2], "--force"]))
+"""
+
 TERMINATED = """
 import os, signal, sys
 import lrengine.quantize
@@ -113,6 +131,18 @@ def test_a_terminated_command_leaves_no_half_written_directory(tmp_path: Path) -
     done = subprocess.run([sys.executable, "-c", TERMINATED, str(source), str(folder / "int8")], cwd=ROOT, timeout=60)
     assert done.returncode == 128 + signal.SIGTERM
     assert list(folder.iterdir()) == []
+
+
+def test_a_command_that_is_terminated_while_it_replaces_a_directory_puts_it_back(tmp_path: Path) -> None:
+    source, folder = tmp_path / "model", tmp_path / "out"
+    tiny_swcm().save_pretrained(source)
+    shutil.copytree(source, folder / "model")
+    before = (folder / "model" / "model.safetensors").read_bytes()
+    command = [sys.executable, "-c", KILLED_BETWEEN_RENAMES, str(source), str(folder / "model")]
+    done = subprocess.run(command, cwd=ROOT, timeout=60)
+    assert done.returncode == 128 + signal.SIGTERM
+    assert [path.name for path in folder.iterdir()] == ["model"]
+    assert (folder / "model" / "model.safetensors").read_bytes() == before
 
 
 def test_a_reader_that_has_seen_enough_is_no_error() -> None:
