@@ -1,6 +1,6 @@
 // Loops over vectors; exp, tanh and the activations on them, correct to about one unit in the last place of
 // float32. The polynomials are least-maximum fits (iteratively reweighted least squares on Chebyshev nodes, in
-// float64). NaN goes through; infinities give the limits.
+// float64). NaN goes through; +Inf gives the limit.
 #pragma once
 
 #include <cstdint>
@@ -42,7 +42,8 @@ typename V::Float exp_of(typename V::Float x) {
 }
 
 // x Phi(x) for the normal distribution's Phi: Phi(-t) = 2^-Q(t), t = |x|, and Phi(t) = 1 - Phi(-t). Q is fitted on
-// [0, 6] to 2e-10 of x Phi(x), and only grows behind it.
+// [0, 6] to 2e-10 of x Phi(x), and only grows behind it: below -4 what is right is that absolute error, not every
+// digit.
 template <class V>
 typename V::Float gelu_of(typename V::Float x) {
     constexpr float kLog[] = {1.0f,
