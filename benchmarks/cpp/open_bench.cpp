@@ -39,7 +39,7 @@ public:
           pool_(static_cast<int>(std::clamp(std::thread::hardware_concurrency(), 1u, 8u))) {}
 
     double open() const {
-        return timed([&] { Engine::load(directory_, {.device = "cpu", .dtype = {}, .threads = 1, .log = {}, .in_company = false}); });
+        return timed([&] { Engine::load(directory_, {.device = "cpu", .dtype = {}, .threads = 1, .log = {}}); });
     }
     double structure() const {
         return timed([&] {

@@ -10,7 +10,7 @@ using namespace lrengine;
 namespace {
 
 EngineOptions engine_options(const lrengine_engine_options& given) {
-    EngineOptions options{.device = "auto", .dtype = {}, .threads = given.threads, .log = {}, .in_company = false};
+    EngineOptions options{.device = "auto", .dtype = {}, .threads = given.threads, .log = {}};
     if (given.device != nullptr) options.device = given.device;
     if (given.dtype != nullptr) options.dtype = dtype_from_name(given.dtype);
     if (given.log != nullptr) {

@@ -27,22 +27,30 @@ Codec read_codec(const std::filesystem::path& directory) {
     return codec;
 }
 
-Background<Codec> start_reading(const std::filesystem::path& directory, bool beside) {
-    return {beside && Tokenizer::has_one(directory), [directory] { return read_codec(directory); }};
+// Whether config.json says so. What is wrong with it, opening the engine will say.
+bool is_fusion(const std::filesystem::path& directory) {
+    try {
+        const auto type = JsonValue::read(directory / "config.json").find("model_type");
+        return type && type->text() == "layer_fusion";
+    } catch (const Error&) {
+        return false;
+    }
 }
 
 }  // namespace
 
 TextsBeingRead::TextsBeingRead(const std::filesystem::path& directory, int threads)
     : directory_(directory),
-      beside_(threads != 1 && (Tokenizer::has_one(directory) || Tokenizer::has_one(directory / "llm"))),
-      source_(start_reading(directory, beside_)),
-      llm_(start_reading(directory / "llm", beside_)) {}
+      fused_(is_fusion(directory)),
+      beside_(threads != 1 && (Tokenizer::has_one(directory) || (fused_ && Tokenizer::has_one(directory / "llm")))),
+      codecs_(beside_, [directory, fused = fused_] {
+          Codec source = read_codec(directory);
+          return Codecs{std::move(source), fused ? read_codec(directory / "llm") : Codec{}};
+      }) {}
 
 Texts::Texts(TextsBeingRead& reading, const Engine& engine)
     : fused_(engine.config().fusion.has_value()),
-      source_(reading.source_.get()),
-      llm_(fused_ ? reading.llm_.get() : Codec{}),
+      codecs_(reading.codecs_.get()),
       template_(fused_ ? read_template(reading.directory_, kPromptHere) : std::string(kPromptHere)) {}
 
 const Tokenizer& Texts::of(lrengine_side side) const {
@@ -50,7 +58,7 @@ const Tokenizer& Texts::of(lrengine_side side) const {
         fail(ErrorCode::kInvalidArgument,
              "side: found " + std::to_string(side) + ", expected 0 (source) or 1 (target)");
     }
-    const Codec& codec = side == LRENGINE_SOURCE ? source_ : target();
+    const Codec& codec = side == LRENGINE_SOURCE ? codecs_.source : target();
     if (!codec.tokenizer) fail(ErrorCode::kUnsupported, codec.missing);
     return *codec.tokenizer;
 }

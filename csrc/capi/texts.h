@@ -21,8 +21,13 @@ struct Codec {
     std::string missing;
 };
 
-// The tokenizers of a directory while they are read: beside the weights, unless the caller wants one thread. A large
-// tokenizer.json (250,000 pieces, 17 MB) takes longer than to map and check a gigabyte of weights.
+// What reads and writes a model's text. `llm` is a layer_fusion model's second tokenizer.
+struct Codecs {
+    Codec source, llm;
+};
+
+// The tokenizers of a directory while they are read: on a thread beside the weights, unless the caller wants one
+// thread. A large tokenizer.json (250,000 pieces, 17 MB) takes longer than to map and check a gigabyte of weights.
 class TextsBeingRead {
 public:
     TextsBeingRead(const std::filesystem::path& directory, int threads);
@@ -32,8 +37,8 @@ public:
 private:
     friend class Texts;
     std::filesystem::path directory_;
-    bool beside_;
-    Background<Codec> source_, llm_;
+    bool fused_, beside_;
+    Background<Codecs> codecs_;
 };
 
 // Immutable.
@@ -43,7 +48,7 @@ public:
     // once text is asked of it: ids work without. Throws Error(kModelFile) for one that is broken.
     Texts(TextsBeingRead& reading, const Engine& engine);
 
-    bool reads_source() const { return source_.tokenizer != nullptr; }
+    bool reads_source() const { return codecs_.source.tokenizer != nullptr; }
     bool writes() const { return target().tokenizer != nullptr; }
 
     // Throws Error(kUnsupported) when there is none.
@@ -59,10 +64,10 @@ public:
 private:
     static constexpr std::string_view kPromptHere = "{prompt}";
 
-    const Codec& target() const { return fused_ ? llm_ : source_; }
+    const Codec& target() const { return fused_ ? codecs_.llm : codecs_.source; }
 
     bool fused_;
-    Codec source_, llm_;
+    Codecs codecs_;
     std::string template_;
 };
 

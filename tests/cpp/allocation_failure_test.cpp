@@ -326,7 +326,9 @@ void fail_opening(model_directories::Kind kind, const char* dtype = nullptr, std
 TEST(opening_survives_every_failed_allocation) { fail_opening(model_directories::Kind::kSwcm); }
 TEST(opening_a_fusion_model_survives_every_failed_allocation) { fail_opening(model_directories::Kind::kFusion); }
 TEST(opening_with_tokenizers_read_beside_survives_failed_allocations) {
-    fail_opening(model_directories::Kind::kFusion, nullptr, 2);
+    for (const auto kind : {model_directories::Kind::kSwcm, model_directories::Kind::kFusion}) {
+        fail_opening(kind, nullptr, 2);
+    }
 }
 TEST(opening_a_classifier_survives_every_failed_allocation) {
     fail_opening(model_directories::Kind::kClassifier, "int8");

@@ -215,6 +215,8 @@ TEST(loader_refuses_nan_and_infinity_wherever_they_are) {
                 }
                 CHECK_ERROR(opened.loader().vector("w", kCount), ErrorCode::kModelFile, "w: found NaN or Inf");
                 CHECK_ERROR(opened.loader().table("w", 2, kCount / 2), ErrorCode::kModelFile, "w: found NaN or Inf");
+                CHECK_ERROR(opened.loader({}, kInt4GroupSize, true).vector("w", kCount), ErrorCode::kModelFile,
+                            "w: found NaN or Inf");
             }
         }
     }

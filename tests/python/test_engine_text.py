@@ -5,13 +5,15 @@ from __future__ import annotations
 import itertools
 import json
 import shutil
+import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 import small_tokenizers
 from tokenizers import Tokenizer, decoders, models
 
-from lrengine import Engine
+from lrengine import Engine, _engine
 from lrengine.errors import InvalidRequestError, ModelFileError
 from lrengine.text import TargetText, TextCodec, clean
 from tiny import tiny_fusion, tiny_swcm
@@ -187,6 +189,31 @@ def test_a_broken_tokenizer_file_is_named_after_broken_weights(tmp_path: Path, t
     (tmp_path / "model.safetensors").write_bytes(b"short")
     with pytest.raises(ModelFileError, match=r"model\.safetensors"):
         Engine.load(tmp_path, threads=threads)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_tokenizers_are_read_beside_the_weights(
+    fusion_directory: Path, monkeypatch: pytest.MonkeyPatch, threads: int
+) -> None:
+    """With two threads a tokenizer is waited for while the weights are opened, and the other way round."""
+    opened = threading.Event()
+    seen = []
+    load_weights, load_texts = _engine.load, TextCodec.load
+
+    def weights(*arguments: Any) -> Any:
+        native = load_weights(*arguments)
+        opened.set()
+        return native
+
+    def texts(directory: Path) -> Any:
+        seen.append((directory.name, threading.current_thread() is threading.main_thread()))
+        assert opened.wait(30)
+        return load_texts(directory)
+
+    monkeypatch.setattr(_engine, "load", weights)
+    monkeypatch.setattr(TextCodec, "load", texts)
+    Engine.load(fusion_directory, threads=threads)
+    assert seen == [(fusion_directory.name, threads == 1), ("llm", threads == 1)]
 
 
 def test_tokenizers_are_read_even_if_no_thread_can_be_had(
