@@ -51,8 +51,9 @@ def workplace(tmp_path, monkeypatch):
     files = [f"text/parallel/{language}.jsonl" for language in ("zh", "ug", "kk", "mn", "dz")]
     joining().main(["text/wide.jsonl", *files])
     joining().main(["text/zh-kk.jsonl", files[0], files[2], "--pairs", "5000"])
+    joining().main(["text/zh-kk-all.jsonl", files[0], files[2]])
     tokenizer = train_tokenizer([row["text"] for language in LANGUAGES for row in rows(language)], 120)
-    for name in ("emoji", "swcm", "kk-6", "english", "component"):
+    for name in ("emoji", "swcm", "kk", "kk-6", "english", "component"):
         tiny_encoder("bert", pad_token_id=1).save_pretrained(f"runs/e5-{name}")
         save_tokenizer(tokenizer, Path(f"runs/e5-{name}"))
     tiny_llm("llama").save_pretrained("smollm2-135m-instruct")
