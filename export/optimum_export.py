@@ -1,5 +1,6 @@
-"""Our models in Hugging Face's optimum: `python -m lrengine.export.optimum_export export onnx --model DIR OUT` is
-`optimum-cli export onnx` with them registered; register() does it for main_export() and the ORTModel classes.
+"""Our models in Hugging Face's optimum: after `python -m lrengine.export.optimum_export install`, once an environment,
+`optimum-cli export onnx --model DIR OUT` knows them. `python -m lrengine.export.optimum_export export onnx ...` is that
+command without installing anything; register() tells main_export() and the ORTModel classes of a program.
 
 Optimum traces PyTorch and writes its own layout of graphs, for programs that are built on it; `lrengine export onnx`
 writes ours. Needs optimum-onnx, which (0.1) needs transformers below 4.58. Layer fusion with an LLM is not among them:
@@ -7,7 +8,9 @@ optimum has no task whose decoder starts from another model's states."""
 
 from __future__ import annotations
 
+import importlib.util
 import sys
+from pathlib import Path
 from typing import Any
 
 from optimum.commands.optimum_cli import main
@@ -65,6 +68,46 @@ def _infer_library(model: Any = None, model_class: Any = None) -> str:
     return _infer_by_module_name(model, model_class)
 
 
-if __name__ == "__main__":
+# optimum-cli runs every file of the folder optimum/commands/register, whatever command is asked for: ours imports
+# nothing heavy before an export begins.
+_PLUGIN = """# Written by `python -m lrengine.export.optimum_export install`; `... uninstall` takes it away.
+from optimum.commands.export.onnx import ONNXExportCommand
+
+_run = ONNXExportCommand.run
+
+
+def run(self):
+    from lrengine.export.optimum_export import register
+
     register()
-    sys.exit(main())
+    return _run(self)
+
+
+ONNXExportCommand.run = run
+REGISTER_COMMANDS = []
+"""
+
+
+def plugin_file() -> Path:
+    """Where optimum-cli of this environment finds what extends it."""
+    found = importlib.util.find_spec("optimum.commands.register")
+    folders = [] if found is None else list(found.submodule_search_locations or [])
+    if not folders:
+        sys.exit("optimum: found no folder optimum/commands/register, expected optimum-onnx 0.1 or later")
+    return Path(folders[0]) / "register_lrengine.py"
+
+
+def _main(arguments: list[str]) -> int:
+    if arguments == ["install"]:
+        plugin_file().write_text(_PLUGIN, encoding="utf-8")
+        print(f"wrote {plugin_file()}: optimum-cli export onnx knows our models")
+        return 0
+    if arguments == ["uninstall"]:
+        plugin_file().unlink(missing_ok=True)
+        return 0
+    register()
+    return int(main() or 0)
+
+
+if __name__ == "__main__":
+    sys.exit(_main(sys.argv[1:]))

@@ -24,11 +24,18 @@ pytest.importorskip("optimum.exporters.onnx", reason="optimum-onnx 0.1 needs tra
 IDS, MASK = pad_batch(random_sources([7, 19, 3]), 1)
 
 
-def export(directory: Path, out: Path, *options: str) -> None:
-    """The command line, in a process of its own: what optimum registers lasts as long as the process."""
-    command = [sys.executable, "-m", "lrengine.export.optimum_export", "export", "onnx", "--model", str(directory)]
+OURS = ("-m", "lrengine.export.optimum_export")
+OPTIMUM_CLI = ("-c", "import sys; from optimum.commands.optimum_cli import main; sys.exit(main())")
+
+
+def run(*command: str) -> subprocess.CompletedProcess[str]:
+    """In a process of its own: what optimum registers lasts as long as the process."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-    done = subprocess.run([*command, *options, str(out)], env=environment, capture_output=True, text=True)
+    return subprocess.run([sys.executable, *command], env=environment, capture_output=True, text=True)
+
+
+def export(directory: Path, out: Path, *options: str, program: tuple[str, ...] = OURS) -> None:
+    done = run(*program, "export", "onnx", "--model", str(directory), *options, str(out))
     assert done.returncode == 0, done.stderr[-2000:]
 
 
@@ -58,3 +65,16 @@ def test_a_swcm_generates_pytorchs_tokens(tmp_path: Path) -> None:
         options = {"max_new_tokens": 12, "num_beams": beams, "do_sample": False}
         wanted = model.generate(input_ids=IDS, attention_mask=MASK, **options)
         assert exported.generate(input_ids=IDS, attention_mask=MASK, **options).tolist() == wanted.tolist()
+
+
+def test_optimum_cli_exports_our_models_once_it_is_told_of_them(tmp_path: Path) -> None:
+    directory = with_tokenizer(tiny_classifier(), tmp_path / "model")
+    options = ("--task", "text-classification")
+    assert run(*OPTIMUM_CLI, "export", "onnx", "--model", str(directory), *options, str(tmp_path / "a")).returncode
+    try:
+        assert run(*OURS, "install").returncode == 0
+        export(directory, tmp_path / "b", *options, program=OPTIMUM_CLI)
+        assert (tmp_path / "b" / "model.onnx").is_file()
+        assert run(*OPTIMUM_CLI, "env").returncode == 0
+    finally:
+        assert run(*OURS, "uninstall").returncode == 0
