@@ -266,7 +266,7 @@ def test_a_generation_config_decides_nothing(swcm: Copies, content: bytes) -> No
         assert engine.generate(SOURCE, max_new_tokens=3) == swcm.good.generate(SOURCE, max_new_tokens=3)
 
 
-# tokenizer.json, which the `tokenizers` package reads
+# tokenizer.json: the core refuses these, so the `tokenizers` package gets them
 
 SMALL_BPE = {"type": "BPE", "vocab": {"a": 0, "\u00e9": 1, "ab": 2, "b": 3}, "merges": ["a b"]}
 

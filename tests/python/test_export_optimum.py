@@ -70,6 +70,7 @@ def test_a_swcm_generates_pytorchs_tokens(tmp_path: Path) -> None:
 def test_optimum_cli_exports_our_models_once_it_is_told_of_them(tmp_path: Path) -> None:
     directory = with_tokenizer(tiny_classifier(), tmp_path / "model")
     options = ("--task", "text-classification")
+    assert run(*OURS, "uninstall").returncode == 0  # what a killed run left
     assert run(*OPTIMUM_CLI, "export", "onnx", "--model", str(directory), *options, str(tmp_path / "a")).returncode
     try:
         assert run(*OURS, "install").returncode == 0
