@@ -169,16 +169,16 @@ class TextsBeingRead:
         self._read: dict[str, Future[TextCodec | None]] = {}
         parts = ("", "llm") if _is_fusion(directory) else ("",)
         self._parts = [part for part in parts if os.path.lexists(directory / part / "tokenizer.json")]
-        self.beside = beside and bool(self._parts)
+        self._beside = beside and bool(self._parts)
 
     def __enter__(self) -> TextsBeingRead:
-        if self.beside:
+        if self._beside:
             self._pool = ThreadPoolExecutor(1, "lrengine-tokenizers")
             try:
                 for part in self._parts:
                     self._read[part] = self._pool.submit(TextCodec.load, self._directory / part)
             except RuntimeError:  # no thread to be had
-                self.beside = False
+                self._beside = False
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -1,45 +1,71 @@
 // What opening a model directory takes, and what share of it the checks are: open_bench DIRECTORY [ROUNDS] [cold].
 // Each round times, one after the other and each with files mapped anew:
-//   open        Engine::load()
+//   open        what lrengine_open() does on two threads or more: the weights and, beside them, a tokenizer.json if
+//   there
+//               is one; a thread searches the weights for NaN and Inf meanwhile and goes on behind `open`
+//   fetched     the same with a thread that reads a byte of every page instead, for requests to find in memory
+//   alone       the same without either
+//   ready       `open`, then the end of the search: what the first request waits for
+//   touch       the pages with nothing beside, on one thread, as the search is
 //   structure   config.json, the map, headers, offsets, shapes and types: all checks but those of the numbers
-//   touch       a byte of every page, which whoever reads weights from a file has to wait for
-//   numbers     the search for NaN and Inf, and with it what `touch` does
 // `cold`: the files are taken out of the page cache before each. Milliseconds: median (range) over the rounds.
 #include <fcntl.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <filesystem>
 #include <functional>
+#include <memory>
+#include <optional>
 #include <thread>
 #include <vector>
 
+#include "core/background.h"
 #include "core/checkpoint.h"
-#include "core/thread_pool.h"
-#include "core/weight_convert.h"
 #include "models/config.h"
-#include "runtime/engine.h"
+#include "models/model.h"
+#include "text/tokenizer.h"
 
 namespace {
 
 using namespace lrengine;
 
 constexpr std::size_t kPage = 4096;
-constexpr std::int64_t kGrain = std::int64_t{1} << 16;  // the loader's
 
 class Bench {
 public:
-    Bench(std::filesystem::path directory, bool cold)
-        : directory_(std::move(directory)),
-          cold_(cold),
-          pool_(static_cast<int>(std::clamp(std::thread::hardware_concurrency(), 1u, 8u))) {}
+    Bench(std::filesystem::path directory, bool cold) : directory_(std::move(directory)), cold_(cold) {}
 
-    double open() const {
-        return timed([&] { Engine::load(directory_, {.device = "cpu", .dtype = {}, .threads = 1, .log = {}}); });
+    enum class Beside { kNothing, kPages, kSearch, kWholeSearch };
+
+    double open(Beside beside) const {
+        std::unique_ptr<Model> model;
+        std::optional<Checkpoint> checkpoint;
+        std::atomic<bool> stop{false};
+        std::thread toucher;
+        const double time = timed([&] {
+            Background<std::unique_ptr<Tokenizer>> tokenizer(true, [&] { return Tokenizer::load(directory_); });
+            model = load_model(directory_, make_cpu_backend(1), std::nullopt);
+            if (beside == Beside::kPages) {
+                checkpoint = Checkpoint::open(directory_);
+                toucher = std::thread([&] { touch_pages(*checkpoint, stop); });
+            } else if (beside != Beside::kNothing) {
+                model->weight_search().start();
+            }
+            tokenizer.get();
+            if (beside == Beside::kWholeSearch) model->weight_search().finish();
+        });
+        stop = true;
+        if (toucher.joinable()) toucher.join();
+        return time;
+    }
+    double touch() const {
+        return timed([&] { touch_pages(Checkpoint::open(directory_), false); });
     }
     double structure() const {
         return timed([&] {
@@ -47,36 +73,15 @@ public:
             Checkpoint::open(directory_);
         });
     }
-    double touch() {
-        return timed([&] {
-            for_each_part([](const char* data, DType dtype, std::int64_t count) {
-                const std::size_t bytes = static_cast<std::size_t>(count) * size_of(dtype);
-                unsigned sum = 0;
-                for (std::size_t i = 0; i < bytes; i += kPage) sum += static_cast<unsigned char>(data[i]);
-                asm volatile("" : : "r"(sum));  // so that the reads are made
-            });
-        });
-    }
-    double numbers() {
-        return timed([&] {
-            for_each_part([](const char* data, DType dtype, std::int64_t count) {
-                if (!values_are_sound(data, dtype, count)) std::abort();
-            });
-        });
-    }
 
 private:
-    template <typename Body>
-    void for_each_part(Body body) {
-        const Checkpoint checkpoint = Checkpoint::open(directory_);
+    static void touch_pages(const Checkpoint& checkpoint, const std::atomic<bool>& stop) {
         for (const std::string& name : checkpoint.names()) {
             const TensorRecord& record = *checkpoint.find(name);
-            const std::size_t width = size_of(record.dtype);
-            pool_.run(
-                static_cast<std::int64_t>(record.bytes / width), kGrain, [&](std::int64_t begin, std::int64_t end) {
-                    const char* data = static_cast<const char*>(record.data) + static_cast<std::size_t>(begin) * width;
-                    body(data, record.dtype, end - begin);
-                });
+            const auto* data = static_cast<const unsigned char*>(record.data);
+            for (std::size_t i = 0; i < record.bytes && !stop; i += kPage) {
+                asm volatile("" : : "r"(data[i]));  // so that the read is made
+            }
         }
     }
 
@@ -99,7 +104,6 @@ private:
 
     std::filesystem::path directory_;
     bool cold_;
-    ThreadPool pool_;
 };
 
 double show(const char* name, std::vector<double> times) {
@@ -118,18 +122,23 @@ int main(int argc, char** argv) {
     }
     const int rounds = argc > 2 ? std::max(1, std::atoi(argv[2])) : 11;
     Bench bench(argv[1], argc > 3 && std::strcmp(argv[3], "cold") == 0);
-    std::vector<double> open, structure, touch, numbers;
-    bench.open();
+    using Beside = Bench::Beside;
+    std::vector<double> open, fetched, alone, ready, touch, structure;
+    bench.open(Beside::kWholeSearch);
     for (int round = 0; round < rounds; ++round) {
-        open.push_back(bench.open());
-        structure.push_back(bench.structure());
+        open.push_back(bench.open(Beside::kSearch));
+        fetched.push_back(bench.open(Beside::kPages));
+        alone.push_back(bench.open(Beside::kNothing));
+        ready.push_back(bench.open(Beside::kWholeSearch));
         touch.push_back(bench.touch());
-        numbers.push_back(bench.numbers());
+        structure.push_back(bench.structure());
     }
-    const double total = show("open", open);
+    const double opened = show("open", open), with_pages = show("fetched", fetched);
+    show("alone", alone);
+    show("ready", ready);
+    show("touch", touch);
     const double checked = show("structure", structure);
-    const double touched = show("touch", touch), searched = show("numbers", numbers);
-    std::printf("structure: %.2f%% of opening; the search itself: %.1f%%\n", 100 * checked / total,
-                100 * (searched - touched) / total);
+    std::printf("of opening: looking at the numbers %+.2f%%, structure with its reading %.2f%%\n",
+                100 * (opened - with_pages) / opened, 100 * checked / opened);
     return 0;
 }

@@ -19,9 +19,8 @@ namespace {
 using bindings::IdArray;
 
 std::shared_ptr<Engine> load(const std::string& directory, const std::string& device,
-                             const std::optional<std::string>& dtype, int threads, const py::object& log,
-                             bool in_company) {
-    EngineOptions options{.device = device, .dtype = {}, .threads = threads, .log = {}, .in_company = in_company};
+                             const std::optional<std::string>& dtype, int threads, const py::object& log) {
+    EngineOptions options{.device = device, .dtype = {}, .threads = threads, .log = {}};
     if (dtype) options.dtype = dtype_from_name(*dtype);
     std::vector<std::string> notes;
     options.log = [&](const std::string& note) { notes.push_back(note); };
@@ -33,6 +32,8 @@ std::shared_ptr<Engine> load(const std::string& directory, const std::string& de
     for (const std::string& note : notes) log(note);
     return engine;
 }
+
+void check_weights(const Engine& engine) { engine.check_weights(bindings::signals()); }
 
 std::unique_ptr<Session> start(const Engine& engine, const std::vector<IdArray>& sources,
                                const std::vector<IdArray>& prompts, const std::vector<IdArray>& prefixes,
@@ -148,6 +149,7 @@ PYBIND11_MODULE(_engine, module) {
         .def_property_readonly("max_source_length", [](const Engine& engine) { return engine.encoder().max_positions; })
         .def_property_readonly("target_vocab_size", &Engine::target_vocab_size)
         .def_property_readonly("max_target_length", &Engine::max_target_length)
+        .def("check_weights", &check_weights, py::call_guard<py::gil_scoped_release>())
         .def("start", &start)
         .def("score", &score)
         .def("check_labels", &check_labels)

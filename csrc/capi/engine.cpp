@@ -45,6 +45,13 @@ lrengine_status lrengine_open(const char* directory, const lrengine_engine_optio
 
 void lrengine_close(lrengine_engine* engine) { delete engine; }
 
+lrengine_status lrengine_check_weights(const lrengine_engine* engine) {
+    return capi::guard([&] {
+        capi::require_pointer(engine, "engine");
+        engine->open->engine->check_weights();
+    });
+}
+
 lrengine_status lrengine_get_info(const lrengine_engine* engine, lrengine_engine_info* info) {
     return capi::guard([&] {
         capi::require_pointer(engine, "engine");

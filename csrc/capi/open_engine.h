@@ -26,16 +26,13 @@ struct OpenEngine {
     Ids end_tokens;
 
 private:
-    OpenEngine(const std::filesystem::path& directory, EngineOptions options, TextsBeingRead reading)
-        : engine(Engine::load(directory, with_company(std::move(options), reading.beside()))),
+    OpenEngine(const std::filesystem::path& directory, const EngineOptions& options, TextsBeingRead reading)
+        : engine(Engine::load(directory, options)),
           texts(reading, *engine),
           device(engine->device()),
           dtype(name_of(engine->dtype())),
-          end_tokens(engine->config().tokens.eos.begin(), engine->config().tokens.eos.end()) {}
-
-    static EngineOptions with_company(EngineOptions options, bool beside) {
-        options.in_company = beside;
-        return options;
+          end_tokens(engine->config().tokens.eos.begin(), engine->config().tokens.eos.end()) {
+        engine->check_weights_so_far();  // after the tokenizers that is mostly all of them
     }
 };
 

@@ -42,11 +42,11 @@ bool is_fusion(const std::filesystem::path& directory) {
 TextsBeingRead::TextsBeingRead(const std::filesystem::path& directory, int threads)
     : directory_(directory),
       fused_(is_fusion(directory)),
-      beside_(threads != 1 && (Tokenizer::has_one(directory) || (fused_ && Tokenizer::has_one(directory / "llm")))),
-      codecs_(beside_, [directory, fused = fused_] {
-          Codec source = read_codec(directory);
-          return Codecs{std::move(source), fused ? read_codec(directory / "llm") : Codec{}};
-      }) {}
+      codecs_(threads != 1 && (Tokenizer::has_one(directory) || (fused_ && Tokenizer::has_one(directory / "llm"))),
+              [directory, fused = fused_] {
+                  Codec source = read_codec(directory);
+                  return Codecs{std::move(source), fused ? read_codec(directory / "llm") : Codec{}};
+              }) {}
 
 Texts::Texts(TextsBeingRead& reading, const Engine& engine)
     : fused_(engine.config().fusion.has_value()),

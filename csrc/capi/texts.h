@@ -31,13 +31,11 @@ struct Codecs {
 class TextsBeingRead {
 public:
     TextsBeingRead(const std::filesystem::path& directory, int threads);
-    // Whether another thread is at it.
-    bool beside() const { return beside_; }
 
 private:
     friend class Texts;
     std::filesystem::path directory_;
-    bool fused_, beside_;
+    bool fused_;
     Background<Codecs> codecs_;
 };
 

@@ -158,6 +158,7 @@ JsonValue JsonValue::parse(std::string_view text, const std::string& file, const
 
 JsonValue JsonValue::read(const std::filesystem::path& path, const JsonLimits& limits) {
     const MappedFile file = MappedFile::open(path);
+    file.request();
     const std::span<const std::byte> bytes = file.bytes();
     return parse({reinterpret_cast<const char*>(bytes.data()), bytes.size()}, path.string(), limits);
 }

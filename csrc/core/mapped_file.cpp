@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdint>
 #include <string>
@@ -54,6 +55,13 @@ MappedFile MappedFile::open(const std::filesystem::path& path) {
     if (data == MAP_FAILED) refuse(path, system_message());
     ::madvise(data, size, MADV_WILLNEED);  // everything is read soon; a hint, so its failure does not matter
     return {static_cast<const std::byte*>(data), size};
+}
+
+void MappedFile::request() const {
+    constexpr std::size_t kHint = std::size_t{128} << 10;  // the kernel takes no more of a hint than it reads ahead
+    for (std::size_t begin = 0; begin < size_; begin += kHint) {
+        ::madvise(const_cast<std::byte*>(data_ + begin), std::min(kHint, size_ - begin), MADV_WILLNEED);
+    }
 }
 
 void MappedFile::release(std::span<const std::byte> part) {

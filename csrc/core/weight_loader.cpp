@@ -49,11 +49,6 @@ void require_float(const TensorRecord& record, const std::string& expected = "fl
     if (!is_weight_float(record.dtype)) refuse(record, std::string(name_of(record.dtype)), expected);
 }
 
-[[noreturn]] void refuse_values(const TensorRecord& record) {
-    refuse(record, record.dtype == DType::kInt8 ? "-128" : "NaN or Inf",
-           record.dtype == DType::kInt8 ? "values from -127 to 127" : "finite numbers");
-}
-
 // Of a matrix of any type.
 std::int64_t columns_of(const TensorRecord& record) {
     return record.dtype == DType::kUInt8 ? 2 * record.shape[1] : record.shape[1];
@@ -91,15 +86,14 @@ void forget(const TensorRecord& record) {
 
 }  // namespace
 
-WeightLoader::WeightLoader(const Checkpoint& checkpoint, Backend& backend, WeightStorage& storage,
-                           std::optional<DType> target, std::int64_t group_size, bool in_company)
+WeightLoader::WeightLoader(const Checkpoint& checkpoint, Backend& backend, WeightStorage& storage, WeightSearch& search,
+                           std::optional<DType> target, std::int64_t group_size)
     : checkpoint_(checkpoint),
       backend_(backend),
       storage_(storage),
+      search_(search),
       target_(target),
-      group_size_(group_size),
-      pool_(loading_threads(checkpoint.mapped_bytes())),
-      checking_threads_(std::max(1, pool_.threads() - (in_company ? 1 : 0))) {
+      group_size_(group_size) {
     if (target && !is_weight_float(*target) && *target != DType::kInt8 && *target != DType::kInt4) {
         fail(ErrorCode::kInvalidArgument, "dtype: found \"" + std::string(name_of(*target)) +
                                               "\", expected float32, bfloat16, float16, int8 or int4");
@@ -138,10 +132,13 @@ const TensorRecord& WeightLoader::require_product(const std::string& name, std::
     return require_matrix(name, rows, cols / 2);
 }
 
+ThreadPool& WeightLoader::pool() {
+    if (!pool_) pool_.emplace(loading_threads(checkpoint_.mapped_bytes()));
+    return *pool_;
+}
+
 void WeightLoader::check_values(const TensorRecord& record) {
-    const std::int64_t count = elements_of(record);
-    const std::int64_t share = (count + checking_threads_ - 1) / checking_threads_;
-    pool_.run(count, std::max(kGrain, share), [&](std::int64_t begin, std::int64_t end) {
+    pool().run(elements_of(record), kGrain, [&](std::int64_t begin, std::int64_t end) {
         const char* data =
             static_cast<const char*>(record.data) + static_cast<std::size_t>(begin) * size_of(record.dtype);
         if (!values_are_sound(data, record.dtype, end - begin)) refuse_values(record);
@@ -154,8 +151,11 @@ bool WeightLoader::usable_in_place(const TensorRecord& record) const {
 }
 
 const void* WeightLoader::place(const TensorRecord& record) {
+    if (usable_in_place(record)) {
+        search_.add(record);
+        return record.data;
+    }
     check_values(record);
-    if (usable_in_place(record)) return record.data;
     void* memory = storage_.allocate(record.bytes);
     backend_.copy_to_device(memory, record.data, record.bytes);
     forget(record);
@@ -237,7 +237,7 @@ void WeightLoader::for_float_rows(const TensorRecord& record, const Body& body) 
             body(row, std::span<const float>(values));
         }
     };
-    pool_.run(rows, std::max<std::int64_t>(1, kGrain / cols), [&](std::int64_t begin, std::int64_t end) {
+    pool().run(rows, std::max<std::int64_t>(1, kGrain / cols), [&](std::int64_t begin, std::int64_t end) {
         std::vector<float> values(static_cast<std::size_t>(cols));
         // Block by block, so that the stored weights and what becomes of them are never both in memory.
         const std::int64_t block = std::max<std::int64_t>(1, kReleasedBlock / static_cast<std::int64_t>(row_bytes));

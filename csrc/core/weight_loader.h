@@ -11,6 +11,7 @@
 #include "core/int4_groups.h"
 #include "core/tensor.h"
 #include "core/thread_pool.h"
+#include "core/weight_search.h"
 #include "core/weight_storage.h"
 
 namespace lrengine {
@@ -23,13 +24,14 @@ class Backend;
 // writes it (`NAME` int8 [N, K] with `NAME_scale` float32 [N]). kInt4 target: in groups (`NAME` uint8 [N, K / 2] with
 // `NAME_scale` bfloat16 [N, K / group size], int4_groups.h), int8 what a directory of int4 has in int8: embeddings,
 // output projections and matrices whose columns are not whole blocks. Throws Error(kModelFile) for a missing tensor, a
-// wrong shape or type, NaN or Inf. The same name asked twice gives the same memory.
+// wrong shape or type, and for NaN or Inf in what is converted or copied; what stays in the mapping is left to
+// `search`. The same name asked twice gives the same memory.
 class WeightLoader {
 public:
-    // `group_size`: of the int4 matrices in the checkpoint, and of those that become int4. `in_company`: the search for
-    // NaN and Inf leaves a processor to another thread; conversion does not.
-    WeightLoader(const Checkpoint& checkpoint, Backend& backend, WeightStorage& storage, std::optional<DType> target,
-                 std::int64_t group_size = kInt4GroupSize, bool in_company = false);
+    // `search` is filled, not begun. `group_size`: of the int4 matrices in the checkpoint, and of those that become
+    // int4.
+    WeightLoader(const Checkpoint& checkpoint, Backend& backend, WeightStorage& storage, WeightSearch& search,
+                 std::optional<DType> target, std::int64_t group_size = kInt4GroupSize);
 
     bool has(const std::string& name) const;
 
@@ -54,6 +56,7 @@ private:
     const TensorRecord& require_matrix(const std::string& name, std::int64_t rows, std::int64_t cols);
     // The same, or int4.
     const TensorRecord& require_product(const std::string& name, std::int64_t rows, std::int64_t cols);
+    ThreadPool& pool();
     void check_values(const TensorRecord& record);
     bool usable_in_place(const TensorRecord& record) const;
 
@@ -79,11 +82,11 @@ private:
     const Checkpoint& checkpoint_;
     Backend& backend_;
     WeightStorage& storage_;
+    WeightSearch& search_;
     std::optional<DType> target_;
     std::int64_t group_size_;
     std::set<std::string> used_;
-    ThreadPool pool_;
-    std::int64_t checking_threads_;
+    std::optional<ThreadPool> pool_;  // once something is converted or copied
 };
 
 }  // namespace lrengine

@@ -9,7 +9,7 @@
 namespace lrengine {
 
 BeamSearch::BeamSearch(const Generator& generator, const SearchRequest& request)
-    : Search(request.interruption),
+    : Search(request),
       options_(request.options),
       end_tokens_(request.end_tokens.size()),
       candidates_(BeamHypotheses::candidates(options_, end_tokens_)),

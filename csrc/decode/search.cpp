@@ -38,10 +38,12 @@ void Search::step() {
 }
 
 void Search::prefill(DecodeState& state) const {
-    state.prefill([this] {
+    const Interruption between = [this] {
         if (cancelled_) throw Cancelled();
         if (interruption_) interruption_();
-    });
+    };
+    if (ready_) ready_(between);
+    state.prefill(between);
 }
 
 std::unique_ptr<Search> start_search(const Generator& generator, const SearchRequest& request) {

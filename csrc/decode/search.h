@@ -41,12 +41,15 @@ struct SearchRequest {
     std::vector<std::int32_t> end_tokens;
     StopHook stop;                   // may be empty
     Interruption interruption = {};  // while sources are read
+    // Before they are: waits for what reading needs, calling what it is given. May be empty; what it throws ends the
+    // search.
+    std::function<void(const Interruption&)> ready = {};
 };
 
 // Not thread-safe, but for cancel().
 class Search {
 public:
-    explicit Search(Interruption interruption) : interruption_(std::move(interruption)) {}
+    explicit Search(const SearchRequest& request) : interruption_(request.interruption), ready_(request.ready) {}
     virtual ~Search() = default;
 
     bool done() const { return cancelled_ || finished(); }
@@ -69,6 +72,7 @@ protected:
 
 private:
     Interruption interruption_;
+    std::function<void(const Interruption&)> ready_;
     std::atomic<bool> cancelled_ = false;
 };
 

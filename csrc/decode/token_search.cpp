@@ -10,7 +10,7 @@
 namespace lrengine {
 
 TokenSearch::TokenSearch(const Generator& generator, const SearchRequest& request)
-    : Search(request.interruption),
+    : Search(request),
       options_(request.options),
       end_tokens_(request.end_tokens),
       stop_(request.stop),

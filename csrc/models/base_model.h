@@ -17,6 +17,7 @@ namespace lrengine {
 struct ModelFiles {
     ModelConfig config;
     Checkpoint checkpoint;
+    WeightSearch search;  // of what stays in the checkpoint's mapping
     std::shared_ptr<Backend> backend;
     WeightStorage storage;
     std::optional<DType> weights;  // the type that was asked for, or that config.json declares
@@ -33,6 +34,7 @@ public:
     const ModelConfig& config() const final { return files_->config; }
     const EncoderConfig& encoder() const final { return encoder_->config(); }
     std::size_t weight_bytes() const final;
+    WeightSearch& weight_search() final { return files_->search; }
     DType weight_dtype() const final { return files_->weights.value_or(encoder_->word_embeddings().dtype); }
 
     std::vector<std::vector<float>> classify(std::span<const TokenSpan> sources,

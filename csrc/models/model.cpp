@@ -63,7 +63,7 @@ DType main_dtype(const Checkpoint& checkpoint) {
 }  // namespace
 
 std::unique_ptr<Model> load_model(const std::filesystem::path& directory, std::shared_ptr<Backend> backend,
-                                  std::optional<DType> dtype, bool in_company) {
+                                  std::optional<DType> dtype) {
     ModelConfig config = read_config(directory);
     auto files = std::make_unique<ModelFiles>(std::move(config), Checkpoint::open(directory), std::move(backend));
     check_quantization(files->config, files->checkpoint);
@@ -72,8 +72,8 @@ std::unique_ptr<Model> load_model(const std::filesystem::path& directory, std::s
     if (dtype) files->weights = dtype;
     files->backend->expect_weights(files->weights.value_or(main_dtype(files->checkpoint)));
     const bool packed = quantization && quantization->dtype == DType::kInt4;
-    WeightLoader loader(files->checkpoint, *files->backend, files->storage, dtype,
-                        packed ? quantization->group_size : kInt4GroupSize, in_company);
+    WeightLoader loader(files->checkpoint, *files->backend, files->storage, files->search, dtype,
+                        packed ? quantization->group_size : kInt4GroupSize);
     std::unique_ptr<Model> model = make_model(std::move(files), loader);
     loader.check_all_used();
     return model;

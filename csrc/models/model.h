@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "core/interruption.h"
+#include "core/weight_search.h"
 #include "models/config.h"
 #include "models/generator.h"
 #include "ops/backend.h"
@@ -24,6 +25,8 @@ public:
     virtual const EncoderConfig& encoder() const = 0;
     virtual std::size_t weight_bytes() const = 0;
     virtual DType weight_dtype() const = 0;
+    // The search for NaN and Inf in weights that loading did not read, filled but not begun.
+    virtual WeightSearch& weight_search() = 0;
 
     // classify() and encode() call `interruption` before every layer; what it throws reaches the caller.
 
@@ -41,10 +44,9 @@ public:
                                                    const Interruption& interruption = {}) const = 0;
 };
 
-// Opens a model directory. dtype: what matrices are computed from; nullopt keeps the stored type. in_company: another
-// thread of the caller is busy meanwhile, which checking weights leaves a processor.
+// Opens a model directory. dtype: what matrices are computed from; nullopt keeps the stored type.
 // Throws Error(kModelFile | kUnsupported | kOutOfMemory).
 std::unique_ptr<Model> load_model(const std::filesystem::path& directory, std::shared_ptr<Backend> backend,
-                                  std::optional<DType> dtype, bool in_company = false);
+                                  std::optional<DType> dtype);
 
 }  // namespace lrengine

@@ -22,11 +22,12 @@ std::vector<GenerationSource> sources_of(const std::vector<Input>& inputs, const
 }  // namespace
 
 Engine::Engine(std::shared_ptr<Backend> backend, std::unique_ptr<Model> model)
-    : backend_(std::move(backend)), model_(std::move(model)) {}
+    : backend_(std::move(backend)), model_(std::move(model)), search_(model_->weight_search()) {}
 
 std::shared_ptr<Engine> Engine::load(const std::filesystem::path& directory, const EngineOptions& options) {
     std::shared_ptr<Backend> backend = make_backend(options);
-    auto model = load_model(directory, backend, options.dtype, options.in_company);
+    auto model = load_model(directory, backend, options.dtype);
+    model->weight_search().start();
     return std::shared_ptr<Engine>(new Engine(std::move(backend), std::move(model)));
 }
 
@@ -66,12 +67,14 @@ std::unique_ptr<Session> Engine::start(const std::vector<Input>& inputs, Generat
     const auto sources = sources_of(inputs, forced);
     std::vector<std::int32_t> end_tokens(config().tokens.eos.begin(), config().tokens.eos.end());
     auto search = start_search(
-        generator(), {sources, std::move(options), std::move(end_tokens), std::move(stop), std::move(interruption)});
+        generator(), {sources, std::move(options), std::move(end_tokens), std::move(stop), std::move(interruption),
+                      [this](const Interruption& between) { check_weights(between); }});
     return std::make_unique<Session>(shared_from_this(), std::move(search));
 }
 
 std::vector<std::vector<float>> Engine::score(const std::vector<Input>& inputs, const std::vector<Ids>& targets,
                                               const Interruption& interruption) const {
+    check_weights(interruption);
     const std::vector<Ids> forced = forced_tokens(inputs);
     return generator().score(sources_of(inputs, forced), spans_of(targets), interruption);
 }
@@ -95,12 +98,14 @@ void Engine::check_labels(const std::vector<Input>& inputs, const std::vector<Id
 std::vector<std::vector<float>> Engine::classify(const std::vector<Ids>& sources,
                                                  const Interruption& interruption) const {
     if (sources.empty()) return {};
+    check_weights(interruption);
     return model_->classify(spans_of(sources), interruption);
 }
 
 std::vector<std::vector<float>> Engine::encode(const std::vector<Ids>& sources, EncodeOutput output,
                                                const Interruption& interruption) const {
     if (sources.empty()) return {};
+    check_weights(interruption);
     return model_->encode(spans_of(sources), output, interruption);
 }
 

@@ -23,7 +23,6 @@ struct EngineOptions {
     std::optional<DType> dtype;                   // what matrices are computed from; nullopt: as stored
     int threads = 0;                              // 0: as many as the process may use
     std::function<void(const std::string&)> log;  // told once a load what "auto" chose; may be empty
-    bool in_company = false;  // another thread reads tokenizers meanwhile: checking weights leaves it a processor
 };
 
 // One input. `prompt`: layer_fusion only. `prefix`: target tokens to start from.
@@ -37,8 +36,16 @@ class Session;
 
 class Engine : public std::enable_shared_from_this<Engine> {
 public:
-    // Throws Error(kModelFile | kUnsupported | kOutOfMemory | kDevice | kInvalidArgument).
+    // Throws Error(kModelFile | kUnsupported | kOutOfMemory | kDevice | kInvalidArgument). Weights that are computed
+    // from where the file is mapped are not read yet: a thread searches them for NaN and Inf, and the first request
+    // waits.
     static std::shared_ptr<Engine> load(const std::filesystem::path& directory, const EngineOptions& options);
+
+    // Waits for that search. Throws Error(kModelFile) naming a tensor, here and in every request, if it found one; what
+    // `interruption` throws.
+    void check_weights(const Interruption& interruption = {}) const { search_.finish(interruption); }
+    // The same without waiting: throws if something was found by now.
+    void check_weights_so_far() const { search_.refuse_found(); }
 
     const ModelConfig& config() const { return model_->config(); }
     const EncoderConfig& encoder() const { return model_->encoder(); }
@@ -86,6 +93,7 @@ private:
 
     std::shared_ptr<Backend> backend_;
     std::unique_ptr<Model> model_;
+    const WeightSearch& search_;  // the model's
 };
 
 // The state of one generate request: caches and search. One thread at a time, but for cancel(). Keeps `owner`, what the

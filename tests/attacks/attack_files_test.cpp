@@ -9,7 +9,9 @@
 #include <map>
 
 #include "capi_attacks.h"
+#include "core/error.h"
 #include "model_files.h"
+#include "runtime/engine.h"
 #include "tiny_models.h"
 
 using namespace model_files;
@@ -32,14 +34,14 @@ public:
         CHECK(!answer_.empty());
     }
 
-    // Opening a copy that `damage` was done to.
+    // Opening a copy that `damage` was done to, the search of its weights included.
     void refused(const std::function<void(const TemporaryDirectory&)>& damage,
                  std::initializer_list<std::string> words) const {
         const TemporaryDirectory copy;
         fs::copy(good_.path(), copy.path(), fs::copy_options::recursive | fs::copy_options::overwrite_existing);
         damage(copy);
-        CHECK_REFUSED(Engine(copy.path().string()).status(), LRENGINE_MODEL_FILE, "found", "expected");
-        capi_attacks::check_refused(Engine(copy.path().string()).status(), LRENGINE_MODEL_FILE, words, __FILE__,
+        CHECK_REFUSED(Engine(copy.path().string()).whole_status(), LRENGINE_MODEL_FILE, "found", "expected");
+        capi_attacks::check_refused(Engine(copy.path().string()).whole_status(), LRENGINE_MODEL_FILE, words, __FILE__,
                                     __LINE__);
         CHECK(engine_->answer() == answer_);
     }
@@ -182,6 +184,49 @@ TEST(tensors_that_do_not_fit_the_config) {  // 6
                     std::memcpy(bytes.data() + bytes.size() - 4, &value, 4);
                 },
                 {kWeights, name, "finite"});
+        }
+    }
+}
+
+// What the search of the weights finds after opening: no request computes with it, none waits for ever, and all name
+// it.
+TEST(every_request_refuses_weights_that_are_no_numbers) {  // 6
+    const std::vector<std::int32_t> source = {5, 6, 7};
+    const auto refused = [](const auto& request) {
+        for (int call = 0; call < 2; ++call) {
+            CHECK_ERROR(request(), lrengine::ErrorCode::kModelFile,
+                        "model.safetensors: encoder.embeddings.word_embeddings.weight: found NaN or Inf");
+        }
+    };
+    for (const bool classifier : {false, true}) {
+        tiny::Directory directory;
+        if (classifier) tiny::write_classifier(directory, R"("mixer": {"type": "last"})");
+        if (!classifier) tiny::write_swcm(directory);
+        std::vector<float> rows = directory.values("encoder.embeddings.word_embeddings.weight");
+        rows.back() = NAN;  // of a token that no request here has
+        directory.set("encoder.embeddings.word_embeddings.weight", rows);
+        directory.rewrite();
+        const auto engine =
+            lrengine::Engine::load(directory.path(), {.device = "cpu", .dtype = {}, .threads = 1, .log = {}});
+        refused([&] { engine->check_weights(); });
+        refused([&] { engine->encode({source}, lrengine::EncodeOutput::kLast); });
+        if (classifier) {
+            refused([&] { engine->classify({source}); });
+            continue;
+        }
+        refused([&] { engine->score({{source, {}, {}}}, {{5, 6}}); });
+        for (const std::int64_t beams : {1, 3}) {
+            lrengine::GenerationOptions options;
+            options.num_beams = beams;
+            refused([&] {
+                const auto session = engine->start({{source, {}, {}}}, options, {});
+                try {
+                    session->step();
+                } catch (...) {
+                    CHECK(session->done() && session->results()[0][0].tokens.empty());
+                    throw;
+                }
+            });
         }
     }
 }

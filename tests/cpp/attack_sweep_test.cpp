@@ -24,10 +24,11 @@ const std::string kWeights = safetensors_bytes({float_tensor("w", {2, 3}, {1, 2,
 // Opens a directory and reads all of its weights, each as whatever its shape allows.
 void load_everything(const std::filesystem::path& directory) {
     const Checkpoint checkpoint = Checkpoint::open(directory);
+    WeightSearch search;
     HostBackend backend;
     WeightStorage storage(backend);
     for (const auto target : {std::optional<DType>(), std::optional(DType::kFloat32)}) {
-        WeightLoader loader(checkpoint, backend, storage, target);
+        WeightLoader loader(checkpoint, backend, storage, search, target);
         for (const std::string& name : checkpoint.names()) {
             const TensorRecord& record = *checkpoint.find(name);
             if (record.shape.size() == 2) {
@@ -39,6 +40,7 @@ void load_everything(const std::filesystem::path& directory) {
         storage.matrices.clear();
         storage.vectors.clear();
     }
+    search.finish();
 }
 
 enum class Outcome { kLoaded, kRefused };

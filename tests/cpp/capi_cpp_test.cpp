@@ -88,6 +88,8 @@ TEST(results_instead_of_exceptions) {
     CHECK(none.message().find("/nowhere") != std::string::npos && !none.has_value());
     auto engine = lrengine::Engine::try_open(model.path(), on_cpu());
     REQUIRE(engine.ok());
+    CHECK(engine->try_check_weights().ok());
+    CHECK(lrengine::Engine().try_check_weights().status() == lrengine::Status::kInvalidArgument);
     const std::vector<lrengine::Input> inputs = {ids(7, 1)};
     const auto answers = engine->try_generate(inputs, most(6));
     REQUIRE(answers.ok());

@@ -96,6 +96,25 @@ TEST(weights_error_goes_before_the_tokenizers) {
     }
 }
 
+TEST(weights_can_be_waited_for) {
+    const Model model(Model::Kind::kSwcm);
+    CHECK_EQUAL(lrengine_check_weights(Opened(model).engine), LRENGINE_OK);
+    CHECK_FAILS(lrengine_check_weights(nullptr), LRENGINE_INVALID_ARGUMENT, "engine");
+    // The last four bytes of the file are a float of the tensor that lies last.
+    std::fstream file(std::filesystem::path(model.path()) / "model.safetensors",
+                      std::ios::binary | std::ios::in | std::ios::out);
+    const std::uint32_t nan = 0x7fc00000;
+    file.seekp(-4, std::ios::end);
+    file.write(reinterpret_cast<const char*>(&nan), sizeof nan);
+    file.close();
+    lrengine_engine* engine = nullptr;
+    lrengine_engine_options options = LRENGINE_ENGINE_OPTIONS_INIT;
+    options.device = "cpu";
+    const lrengine_status status = lrengine_open(model.path().c_str(), &options, &engine);  // it may know already
+    CHECK_FAILS(status == LRENGINE_OK ? lrengine_check_weights(engine) : status, LRENGINE_MODEL_FILE, "NaN or Inf");
+    lrengine_close(engine);
+}
+
 TEST(only_a_fusion_model_reads_the_llms_tokenizer) {
     for (const std::int32_t threads : {1, 2}) {
         for (const auto kind : {Model::Kind::kSwcm, Model::Kind::kFusion}) {

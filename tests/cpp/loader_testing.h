@@ -42,14 +42,14 @@ struct Opened {
         return Checkpoint::open(directory.path());
     }
 
-    WeightLoader loader(std::optional<DType> target = std::nullopt, std::int64_t group_size = kInt4GroupSize,
-                        bool in_company = false) {
-        return {checkpoint, backend, storage, target, group_size, in_company};
+    WeightLoader loader(std::optional<DType> target = std::nullopt, std::int64_t group_size = kInt4GroupSize) {
+        return {checkpoint, backend, storage, search, target, group_size};
     }
     bool in_mapping(const std::string& name, const void* data) const { return checkpoint.find(name)->data == data; }
 
     TemporaryDirectory directory;
     Checkpoint checkpoint;
+    WeightSearch search;
     HostBackend backend;
     WeightStorage storage;
 };

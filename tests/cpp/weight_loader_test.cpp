@@ -198,7 +198,9 @@ TEST(loader_refuses_types_that_are_no_weights) {
     CHECK_ERROR(opened.loader(DType::kInt64), ErrorCode::kInvalidArgument, "int64");
 }
 
+// What is converted or copied is refused at once; what stays in the mapping, by the search that it was left to.
 TEST(loader_refuses_nan_and_infinity_wherever_they_are) {
+    using Memory = HostBackend::Memory;
     constexpr std::int64_t kCount = 200'000;  // several pieces of work
     for (const float bad : {kNan, -kNan, kInf, -kInf}) {
         for (const std::int64_t place : {std::int64_t{0}, kCount / 2, kCount - 1}) {
@@ -206,17 +208,28 @@ TEST(loader_refuses_nan_and_infinity_wherever_they_are) {
                 std::vector<float> values(kCount, 1.0f);
                 values[static_cast<std::size_t>(place)] = bad;
                 const bool wide = std::string(dtype) == "F32";
-                Opened opened({wide ? float_tensor("w", {2, kCount / 2}, values)
-                                    : narrow_tensor("w", dtype, {2, kCount / 2}, values)});
-                for (const auto target :
-                     {std::optional<DType>(), std::optional(DType::kFloat32), std::optional(DType::kInt8)}) {
-                    CHECK_ERROR(opened.loader(target).matrix("w", 2, kCount / 2), ErrorCode::kModelFile,
-                                "w: found NaN or Inf");
+                const Tensor tensor = wide ? float_tensor("w", {2, kCount / 2}, values)
+                                           : narrow_tensor("w", dtype, {2, kCount / 2}, values);
+                const auto refused = [&](bool searched, Memory memory, const auto& load) {
+                    Opened opened({tensor}, memory);
+                    if (searched) {
+                        load(opened);
+                        CHECK_ERROR(opened.search.finish(), ErrorCode::kModelFile, "w: found NaN or Inf");
+                    } else {
+                        CHECK_ERROR(load(opened), ErrorCode::kModelFile, "w: found NaN or Inf");
+                    }
+                };
+                for (const Memory memory : {Memory::kShared, Memory::kOwn}) {
+                    const bool shared = memory == Memory::kShared;
+                    for (const auto target :
+                         {std::optional<DType>(), std::optional(DType::kFloat32), std::optional(DType::kInt8)}) {
+                        const bool placed = !target || (wide && *target == DType::kFloat32);
+                        refused(placed && shared, memory,
+                                [&](Opened& opened) { opened.loader(target).matrix("w", 2, kCount / 2); });
+                    }
+                    refused(wide && shared, memory, [](Opened& opened) { opened.loader().vector("w", kCount); });
+                    refused(shared, memory, [](Opened& opened) { opened.loader().table("w", 2, kCount / 2); });
                 }
-                CHECK_ERROR(opened.loader().vector("w", kCount), ErrorCode::kModelFile, "w: found NaN or Inf");
-                CHECK_ERROR(opened.loader().table("w", 2, kCount / 2), ErrorCode::kModelFile, "w: found NaN or Inf");
-                CHECK_ERROR(opened.loader({}, kInt4GroupSize, true).vector("w", kCount), ErrorCode::kModelFile,
-                            "w: found NaN or Inf");
             }
         }
     }
@@ -280,8 +293,10 @@ TEST(loader_refuses_scales_that_are_no_scales) {
 }
 
 TEST(loader_refuses_an_int8_that_symmetric_quantization_never_writes) {
-    Opened opened({int8_tensor<int>("w", {1, 2}, {1, -128}), float_tensor("w_scale", {1}, {1})});
-    CHECK_ERROR(opened.loader().matrix("w", 1, 2), ErrorCode::kModelFile, "w: found -128");
+    const std::vector<Tensor> tensors{int8_tensor<int>("w", {1, 2}, {1, -128}), float_tensor("w_scale", {1}, {1})};
+    Opened placed(tensors), opened(tensors);
+    placed.loader().matrix("w", 1, 2);
+    CHECK_ERROR(placed.search.finish(), ErrorCode::kModelFile, "w: found -128");
     CHECK_ERROR(opened.loader(DType::kFloat32).matrix("w", 1, 2), ErrorCode::kModelFile, "w: found -128");
 }
 

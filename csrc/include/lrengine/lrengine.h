@@ -100,8 +100,9 @@ typedef struct lrengine_engine_options {
 #define LRENGINE_ENGINE_OPTIONS_INIT {sizeof(lrengine_engine_options), NULL, NULL, 0, NULL, NULL}
 
 /* Opens a model directory (docs/MODEL_DIRECTORY.md). Files are mapped, not copied, where the device allows it; they
- * must not change while the engine is open. options: NULL for the defaults. INVALID_ARGUMENT, MODEL_FILE, UNSUPPORTED,
- * OUT_OF_MEMORY, DEVICE. */
+ * must not change while the engine is open. Mapped weights are searched for NaN and Inf by a thread that may go on when
+ * this returns: what it finds later, every request answers with MODEL_FILE (lrengine_check_weights). options: NULL for
+ * the defaults. INVALID_ARGUMENT, MODEL_FILE, UNSUPPORTED, OUT_OF_MEMORY, DEVICE. */
 LRENGINE_API lrengine_status lrengine_open(const char* directory, const lrengine_engine_options* options,
                                            lrengine_engine** engine);
 /* Gives the caller's hold on the engine back. Sessions keep it alive until they are freed. */
@@ -125,6 +126,11 @@ typedef struct lrengine_engine_info {
     int32_t writes_text;       /* 1: answers have text */
 } lrengine_engine_info;
 #define LRENGINE_ENGINE_INFO_INIT {sizeof(lrengine_engine_info), NULL, NULL, NULL, 0, 0, 0, 0, 0, 0, 0, 0, NULL, 0, 0}
+
+/* Waits until every weight was searched for NaN and Inf, some 50 ms a gigabyte after opening or as long as the disk
+ * takes; later calls return at once. For a program that says it is ready before its first request, which would wait
+ * too. Any thread, any time. MODEL_FILE names a tensor that holds one. */
+LRENGINE_API lrengine_status lrengine_check_weights(const lrengine_engine* engine);
 
 /* Writes what the engine is to *info, as far as its struct_size goes. */
 LRENGINE_API lrengine_status lrengine_get_info(const lrengine_engine* engine, lrengine_engine_info* info);

@@ -1,0 +1,59 @@
+// The search of weights for numbers that no weight can be, made beside whatever the program does after opening a model.
+#pragma once
+
+#include <pthread.h>
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <vector>
+
+#include "core/checkpoint.h"
+#include "core/interruption.h"
+
+namespace lrengine {
+
+// Throws Error(kModelFile) naming the tensor: it holds NaN or Inf, or -128 if it is int8.
+[[noreturn]] void refuse_values(const TensorRecord& record);
+
+// Reads every number once: some 50 ms a gigabyte on one thread, or as long as the disk takes. add(), then start(), then
+// finish() from any number of threads. The records and their mapping outlive it. A child of fork() searches anew.
+class WeightSearch {
+public:
+    WeightSearch() = default;
+    ~WeightSearch();  // ends the search where it is
+    WeightSearch(const WeightSearch&) = delete;
+    WeightSearch& operator=(const WeightSearch&) = delete;
+
+    void add(const TensorRecord& record);
+    // Begins on a thread of its own. Where none can be had, finish() makes the whole search.
+    void start();
+
+    // Returns when all was looked at, with the calling thread's help. Throws what refuse_values() throws, in every call
+    // alike, and what `interruption` throws, which is called every few megabytes.
+    void finish(const Interruption& interruption = {}) const;
+    // Throws what finish() would, if something was found already.
+    void refuse_found() const;
+
+private:
+    // Some megabytes of a tensor.
+    struct Part {
+        const TensorRecord* record;
+        std::int64_t begin, end;
+    };
+
+    void search(const Part& part) const;
+    // Looks at the next part that no thread has taken; false if there is none.
+    bool search_next() const;
+    bool all_searched() const { return searched_.load(std::memory_order_acquire) == parts_.size(); }
+    bool is_forked_copy() const;
+
+    std::vector<Part> parts_;
+    std::optional<pthread_t> thread_;  // a std::thread would free memory whenever it happens to end
+    unsigned born_ = 0;                // forks_so_far() at start()
+    mutable std::atomic<std::size_t> taken_{0}, searched_{0};   // parts
+    mutable std::atomic<const TensorRecord*> broken_{nullptr};  // one that was found
+};
+
+}  // namespace lrengine
