@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         dest="overrides",
         help="replace one value of the config, as in --set run.max_steps=100 (may be repeated)",
     )
-    parser.add_argument("--check", action="store_true", help="check the config and stop")
+    parser.add_argument("--check", action="store_true", help="check the config, read all of the data, and stop")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -34,9 +34,14 @@ def run(args: argparse.Namespace) -> int:
     for override in args.overrides:
         _apply(document, override)
     config = TrainConfig.from_dict(document, args.config)
-    config.resolved()
+    config = config.resolved()
     if args.check:
-        print(f"{args.config}: fine")
+        from lrengine.data.report import DataReport
+        from lrengine.training.setup import read_data
+
+        report = DataReport()
+        read_data(config, report)
+        print(f"{report}\n{args.config}: fine")
         return 0
     from lrengine.training.processes import Processes
     from lrengine.training.run import train

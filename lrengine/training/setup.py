@@ -48,7 +48,7 @@ class Setup:
 def prepare(config: TrainConfig, parts: Parts | None, checkpoint: Path | None, processes: Processes) -> Setup:
     """Read and build. Weights of a resumed run come later, from the checkpoint, by the Trainer."""
     report = DataReport()
-    examples, dev_examples = _load(config, report)
+    examples, dev_examples = read_data(config, report)
     tags = config.objective.language_tags
     languages = sorted({e.target_language for e in [*examples, *dev_examples] if e.target_language})
     prefixes = source_prefixes(tags, languages) if config.model.type == "swcm" else {}
@@ -83,7 +83,9 @@ def prepare(config: TrainConfig, parts: Parts | None, checkpoint: Path | None, p
     )
 
 
-def _load(config: TrainConfig, report: DataReport) -> tuple[list[Example], list[Example]]:
+def read_data(config: TrainConfig, report: DataReport) -> tuple[list[Example], list[Example]]:
+    """Examples to train on and of dev, counted in `report`. Raises DataError for files and rows that a run would stop
+    at."""
     data = config.data
     needs = TextNeeds(
         data.min_characters, data.max_characters, data.max_length_ratio, data.dedup, data.min_script_share

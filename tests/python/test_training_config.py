@@ -172,3 +172,22 @@ def test_the_command_line_checks_overrides(tmp_path, capsys):
     ):
         assert main(["train", str(config), "--check", "--set", override]) == 2
         assert message in capsys.readouterr().err
+
+
+def test_the_command_line_checks_every_row(tmp_path, capsys):
+    from lrengine.cli import main
+
+    rows = tmp_path / "rows.jsonl"
+    config = tmp_path / "c.yaml"
+    config.write_text(
+        "model: {type: swcm, encoder: some/dir}\nrun: {output_dir: out}\n"
+        f"data: {{train: [{{kind: parallel, path: {rows}, languages: [zh, ug], pivot: zh}}]}}\n"
+    )
+    rows.write_text('{"zh": "打开", "ug": "ئېچىش"}\n{"zh": "关闭", "ug": "ياپ"}\n', encoding="utf-8")
+    assert main(["train", str(config), "--check"]) == 0
+    assert "zh-ug: 2 examples" in capsys.readouterr().out
+    with rows.open("a", encoding="utf-8") as stream:
+        stream.write('{"en": "neither column"}\n')
+    assert main(["train", str(config), "--check"]) == 2
+    assert "rows.jsonl:3: none of the columns ['ug', 'zh']" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
