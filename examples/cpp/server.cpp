@@ -137,6 +137,7 @@ int main(int argc, char** argv) try {
     std::signal(SIGINT, [](int) { stopping = 1; });
     std::signal(SIGTERM, [](int) { stopping = 1; });
     const lrengine::Engine engine(argv[1]);
+    engine.check_weights();  // before it says that it listens, not in the first request
     lrengine::Cancellation cancellation;
     Queue queue;
     std::vector<std::thread> workers;
