@@ -79,7 +79,7 @@ class Engine:
             preload_cublaslt()
         with TextsBeingRead(directory, threads != 1) as texts:
             native = _engine.load(encoded, device, kept, min(threads or 0, 2**31 - 1), logger.info)
-            native.check_weights()  # while the tokenizers are read
+            native.check_weights()  # beside the tokenizers, where another thread reads them
             source = texts.codec()
             target = texts.codec("llm") if native.model_type == "layer_fusion" else source
         config = json.loads((directory / "config.json").read_text(encoding="utf-8"))

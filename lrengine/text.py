@@ -8,6 +8,7 @@ import os
 import re
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol, TypeGuard
 
@@ -174,11 +175,9 @@ class TextsBeingRead:
     def __enter__(self) -> TextsBeingRead:
         if self._beside:
             self._pool = ThreadPoolExecutor(1, "lrengine-tokenizers")
-            try:
+            with suppress(RuntimeError):  # no thread to be had: codec() reads
                 for part in self._parts:
                     self._read[part] = self._pool.submit(TextCodec.load, self._directory / part)
-            except RuntimeError:  # no thread to be had
-                self._beside = False
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <filesystem>
 
+#include "capi/limits.h"
 #include "capi/open_engine.h"
 #include "capi/status.h"
 #include "capi/structs.h"
@@ -45,10 +46,11 @@ lrengine_status lrengine_open(const char* directory, const lrengine_engine_optio
 
 void lrengine_close(lrengine_engine* engine) { delete engine; }
 
-lrengine_status lrengine_check_weights(const lrengine_engine* engine) {
+lrengine_status lrengine_check_weights(const lrengine_engine* engine, const lrengine_limits* limits) {
     return capi::guard([&] {
         capi::require_pointer(engine, "engine");
-        engine->open->engine->check_weights();
+        const capi::Limits ends(limits);
+        engine->open->engine->check_weights(ends.interruption());
     });
 }
 

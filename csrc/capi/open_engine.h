@@ -31,9 +31,7 @@ private:
           texts(reading, *engine),
           device(engine->device()),
           dtype(name_of(engine->dtype())),
-          end_tokens(engine->config().tokens.eos.begin(), engine->config().tokens.eos.end()) {
-        engine->check_weights_so_far();  // after the tokenizers that is mostly all of them
-    }
+          end_tokens(engine->config().tokens.eos.begin(), engine->config().tokens.eos.end()) {}
 };
 
 }  // namespace lrengine::capi

@@ -136,16 +136,19 @@ private:
     std::size_t values_ = 0;
 };
 
+void require_size(std::size_t bytes, const std::string& file, const JsonLimits& limits) {
+    if (bytes <= limits.bytes) return;
+    fail(ErrorCode::kModelFile, file + ": found " + std::to_string(bytes) + " bytes of JSON, expected at most " +
+                                    std::to_string(limits.bytes));
+}
+
 }  // namespace
 
 JsonValue::JsonValue(std::shared_ptr<const Document> document, const json* value, std::string field)
     : document_(std::move(document)), value_(value), field_(std::move(field)) {}
 
 JsonValue JsonValue::parse(std::string_view text, const std::string& file, const JsonLimits& limits) {
-    if (text.size() > limits.bytes) {
-        fail(ErrorCode::kModelFile, file + ": found " + std::to_string(text.size()) +
-                                        " bytes of JSON, expected at most " + std::to_string(limits.bytes));
-    }
+    require_size(text.size(), file, limits);
     auto document = std::make_shared<Document>();
     document->file = file;
     Builder builder(document->root, limits);
@@ -158,8 +161,9 @@ JsonValue JsonValue::parse(std::string_view text, const std::string& file, const
 
 JsonValue JsonValue::read(const std::filesystem::path& path, const JsonLimits& limits) {
     const MappedFile file = MappedFile::open(path);
-    file.request();
     const std::span<const std::byte> bytes = file.bytes();
+    require_size(bytes.size(), path.string(), limits);
+    file.read_ahead();
     return parse({reinterpret_cast<const char*>(bytes.data()), bytes.size()}, path.string(), limits);
 }
 

@@ -57,7 +57,7 @@ MappedFile MappedFile::open(const std::filesystem::path& path) {
     return {static_cast<const std::byte*>(data), size};
 }
 
-void MappedFile::request() const {
+void MappedFile::read_ahead() const {
     constexpr std::size_t kHint = std::size_t{128} << 10;  // the kernel takes no more of a hint than it reads ahead
     for (std::size_t begin = 0; begin < size_; begin += kHint) {
         ::madvise(const_cast<std::byte*>(data_ + begin), std::min(kHint, size_ - begin), MADV_WILLNEED);

@@ -19,8 +19,8 @@ public:
 
     std::span<const std::byte> bytes() const { return {data_, size_}; }
 
-    // Asks the disk for all of it now, ahead of what others will ask for.
-    void request() const;
+    // Asks the disk for all of it at once, ahead of what others will ask for. For files of megabytes.
+    void read_ahead() const;
 
     // Says that a part of some mapping was read for the last time: its whole pages stop counting as this process's
     // memory (they would be read again if it was not so).

@@ -6,12 +6,14 @@
 
 namespace lrengine {
 
-// While it lives, threads that the calling one starts begin with every signal blocked.
+// While it lives, threads that the calling one starts begin with every signal blocked that another thread could take.
 class SignalsBlocked {
 public:
     SignalsBlocked() {
         sigset_t all;
         sigfillset(&all);
+        // What a thread does itself: blocked, it ends the process past any handler of the program's.
+        for (const int fault : {SIGBUS, SIGSEGV, SIGFPE, SIGILL, SIGTRAP}) sigdelset(&all, fault);
         pthread_sigmask(SIG_SETMASK, &all, &before_);
     }
     ~SignalsBlocked() { pthread_sigmask(SIG_SETMASK, &before_, nullptr); }

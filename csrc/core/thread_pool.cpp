@@ -1,5 +1,7 @@
 #include "core/thread_pool.h"
 
+#include <pthread.h>
+
 #include <algorithm>
 #include <atomic>
 #include <chrono>
@@ -13,7 +15,6 @@
 #include <vector>
 
 #include "core/error.h"
-#include "core/forks.h"
 #include "core/signals_blocked.h"
 #include "core/turns.h"
 
@@ -35,6 +36,15 @@ void pause() {
 #elif defined(__aarch64__)
     asm volatile("yield");
 #endif
+}
+
+// How many forks lie between the first process and this one; a pool of an older process has no workers here.
+std::atomic<unsigned> forks{0};
+
+unsigned count_forks() {
+    static const int registered = pthread_atfork(nullptr, nullptr, [] { forks.fetch_add(1); });
+    static_cast<void>(registered);
+    return forks.load(std::memory_order_relaxed);
 }
 
 thread_local bool inside_piece = false;
@@ -69,7 +79,7 @@ struct ThreadPool::State {
     std::condition_variable wake;
     Turns callers{kTurn};
     std::vector<std::thread> workers;
-    unsigned born = 0;  // forks_so_far() at construction
+    unsigned born = 0;  // count_forks() at construction
 
     // Runs pieces of job `number` until none is left.
     void run_pieces(std::uint64_t number) {
@@ -153,7 +163,7 @@ struct ThreadPool::State {
         workers.clear();
     }
 
-    bool is_forked_copy() const { return born != forks_so_far(); }
+    bool is_forked_copy() const { return born != forks.load(std::memory_order_relaxed); }
 };
 
 ThreadPool::ThreadPool(int threads) : state_(std::make_unique<State>()) {
@@ -161,7 +171,7 @@ ThreadPool::ThreadPool(int threads) : state_(std::make_unique<State>()) {
         fail(ErrorCode::kInvalidArgument,
              "threads: found " + std::to_string(threads) + ", expected 1 to " + std::to_string(kMostThreads));
     }
-    state_->born = forks_so_far();
+    state_->born = count_forks();
     state_->start(threads);
 }
 

@@ -1,12 +1,13 @@
 #include "core/weight_search.h"
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <chrono>
 #include <string>
 #include <thread>
 
 #include "core/error.h"
-#include "core/forks.h"
 #include "core/signals_blocked.h"
 #include "core/weight_convert.h"
 
@@ -27,12 +28,10 @@ void refuse_values(const TensorRecord& record) {
 }
 
 WeightSearch::~WeightSearch() {
-    if (!thread_ || is_forked_copy()) return;  // it stayed in the parent
+    if (!thread_ || started_by_ != ::getpid()) return;  // a child has no such thread
     taken_.store(parts_.size());
     pthread_join(*thread_, nullptr);
 }
-
-bool WeightSearch::is_forked_copy() const { return born_ != forks_so_far(); }
 
 void WeightSearch::add(const TensorRecord& record) {
     const std::size_t width = size_of(record.dtype);
@@ -44,7 +43,8 @@ void WeightSearch::add(const TensorRecord& record) {
 }
 
 void WeightSearch::start() {
-    born_ = forks_so_far();
+    started_by_ = ::getpid();
+    process_.store(started_by_);
     const SignalsBlocked blocked;
     const auto run = [](void* search) -> void* {
         while (static_cast<const WeightSearch*>(search)->search_next()) {
@@ -55,43 +55,46 @@ void WeightSearch::start() {
     if (pthread_create(&thread, nullptr, run, this) == 0) thread_ = thread;
 }
 
-void WeightSearch::search(const Part& part) const {
-    if (broken_.load(std::memory_order_relaxed) != nullptr) return;
+void WeightSearch::search(std::size_t index) const {
+    std::size_t broken = broken_.load(std::memory_order_relaxed);
+    if (broken < index) return;
+    const Part& part = parts_[index];
     const TensorRecord& record = *part.record;
     const char* data =
         static_cast<const char*>(record.data) + static_cast<std::size_t>(part.begin) * size_of(record.dtype);
-    if (!values_are_sound(data, record.dtype, part.end - part.begin)) broken_.store(&record);
+    if (values_are_sound(data, record.dtype, part.end - part.begin)) return;
+    while (index < broken && !broken_.compare_exchange_weak(broken, index)) {
+    }
 }
 
 bool WeightSearch::search_next() const {
     const std::size_t index = taken_.fetch_add(1);
     if (index >= parts_.size()) return false;
-    search(parts_[index]);
+    search(index);
     searched_.fetch_add(1, std::memory_order_release);
     return true;
 }
 
-void WeightSearch::finish(const Interruption& interruption) const {
-    const auto go_on = [&] {
-        if (interruption) interruption();
-    };
-    if (!all_searched() && is_forked_copy()) {
-        for (const Part& part : parts_) {
-            search(part);
-            go_on();
+void WeightSearch::begin_anew_in_child() const {
+    const pid_t self = ::getpid();
+    for (pid_t owner = process_.load(); owner != self; owner = process_.load()) {
+        if (owner == -self) {  // another thread is at it
+            std::this_thread::yield();
+        } else if (process_.compare_exchange_strong(owner, -self)) {
+            searched_.store(0);
+            taken_.store(0);
+            process_.store(self);
         }
-        searched_.store(parts_.size(), std::memory_order_release);
     }
-    while (!all_searched() && search_next()) go_on();
-    while (!all_searched()) {
-        std::this_thread::sleep_for(kPoll);
-        go_on();
-    }
-    refuse_found();
 }
 
-void WeightSearch::refuse_found() const {
-    if (const TensorRecord* record = broken_.load()) refuse_values(*record);
+void WeightSearch::finish(const Interruption& interruption) const {
+    while (!all_searched()) {
+        begin_anew_in_child();  // the interruption may have forked
+        if (!search_next()) std::this_thread::sleep_for(kPoll);
+        if (interruption) interruption();
+    }
+    if (const std::size_t broken = broken_.load(); broken != kNone) refuse_values(*parts_[broken].record);
 }
 
 }  // namespace lrengine

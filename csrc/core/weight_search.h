@@ -2,6 +2,7 @@
 #pragma once
 
 #include <pthread.h>
+#include <sys/types.h>
 
 #include <atomic>
 #include <cstddef>
@@ -18,7 +19,8 @@ namespace lrengine {
 [[noreturn]] void refuse_values(const TensorRecord& record);
 
 // Reads every number once: some 50 ms a gigabyte on one thread, or as long as the disk takes. add(), then start(), then
-// finish() from any number of threads. The records and their mapping outlive it. A child of fork() searches anew.
+// finish() from any number of threads. The records and their mapping outlive it. A child of fork() searches anew, as
+// parts that other threads had taken may not have been looked at.
 class WeightSearch {
 public:
     WeightSearch() = default;
@@ -30,11 +32,10 @@ public:
     // Begins on a thread of its own. Where none can be had, finish() makes the whole search.
     void start();
 
-    // Returns when all was looked at, with the calling thread's help. Throws what refuse_values() throws, in every call
-    // alike, and what `interruption` throws, which is called every few megabytes.
+    // Returns when all was looked at, with the calling thread's help. Throws what refuse_values() throws for the first
+    // such record that was added, in every call alike, and what `interruption` throws, which is called every few
+    // megabytes; the search goes on where it was.
     void finish(const Interruption& interruption = {}) const;
-    // Throws what finish() would, if something was found already.
-    void refuse_found() const;
 
 private:
     // Some megabytes of a tensor.
@@ -43,17 +44,21 @@ private:
         std::int64_t begin, end;
     };
 
-    void search(const Part& part) const;
+    static constexpr std::size_t kNone = static_cast<std::size_t>(-1);
+
+    void search(std::size_t index) const;
     // Looks at the next part that no thread has taken; false if there is none.
     bool search_next() const;
-    bool all_searched() const { return searched_.load(std::memory_order_acquire) == parts_.size(); }
-    bool is_forked_copy() const;
+    bool all_searched() const { return searched_.load(std::memory_order_acquire) >= parts_.size(); }
+    // In a child of fork(), once: nothing was taken yet.
+    void begin_anew_in_child() const;
 
     std::vector<Part> parts_;
-    std::optional<pthread_t> thread_;  // a std::thread would free memory whenever it happens to end
-    unsigned born_ = 0;                // forks_so_far() at start()
-    mutable std::atomic<std::size_t> taken_{0}, searched_{0};   // parts
-    mutable std::atomic<const TensorRecord*> broken_{nullptr};  // one that was found
+    std::optional<pthread_t> thread_;  // of started_by_. No std::thread: that frees memory whenever it happens to end
+    pid_t started_by_ = 0;
+    mutable std::atomic<pid_t> process_{0};                    // whose counts these are; -it while it begins
+    mutable std::atomic<std::size_t> taken_{0}, searched_{0};  // parts
+    mutable std::atomic<std::size_t> broken_{kNone};           // the first part that is, of those searched
 };
 
 }  // namespace lrengine

@@ -17,7 +17,7 @@ namespace lrengine {
 struct ModelFiles {
     ModelConfig config;
     Checkpoint checkpoint;
-    WeightSearch search;  // of what stays in the checkpoint's mapping
+    WeightSearch search;  // of what stays in the checkpoint's mapping; after it, so that it ends first
     std::shared_ptr<Backend> backend;
     WeightStorage storage;
     std::optional<DType> weights;  // the type that was asked for, or that config.json declares

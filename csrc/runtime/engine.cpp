@@ -5,6 +5,7 @@
 
 #include "core/error.h"
 #include "decode/random.h"
+#include "models/request.h"
 #include "runtime/device.h"
 
 namespace lrengine {
@@ -74,9 +75,11 @@ std::unique_ptr<Session> Engine::start(const std::vector<Input>& inputs, Generat
 
 std::vector<std::vector<float>> Engine::score(const std::vector<Input>& inputs, const std::vector<Ids>& targets,
                                               const Interruption& interruption) const {
-    check_weights(interruption);
     const std::vector<Ids> forced = forced_tokens(inputs);
-    return generator().score(sources_of(inputs, forced), spans_of(targets), interruption);
+    const auto sources = sources_of(inputs, forced);
+    generator().check(sources, spans_of(targets));  // a wrong request is told so without waiting
+    check_weights(interruption);
+    return generator().score(sources, spans_of(targets), interruption);
 }
 
 void Engine::check_labels(const std::vector<Input>& inputs, const std::vector<Ids>& labels) const {
@@ -98,6 +101,7 @@ void Engine::check_labels(const std::vector<Input>& inputs, const std::vector<Id
 std::vector<std::vector<float>> Engine::classify(const std::vector<Ids>& sources,
                                                  const Interruption& interruption) const {
     if (sources.empty()) return {};
+    check_sources(spans_of(sources), encoder());
     check_weights(interruption);
     return model_->classify(spans_of(sources), interruption);
 }
@@ -105,6 +109,7 @@ std::vector<std::vector<float>> Engine::classify(const std::vector<Ids>& sources
 std::vector<std::vector<float>> Engine::encode(const std::vector<Ids>& sources, EncodeOutput output,
                                                const Interruption& interruption) const {
     if (sources.empty()) return {};
+    check_sources(spans_of(sources), encoder());
     check_weights(interruption);
     return model_->encode(spans_of(sources), output, interruption);
 }

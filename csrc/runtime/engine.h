@@ -44,8 +44,6 @@ public:
     // Waits for that search. Throws Error(kModelFile) naming a tensor, here and in every request, if it found one; what
     // `interruption` throws.
     void check_weights(const Interruption& interruption = {}) const { search_.finish(interruption); }
-    // The same without waiting: throws if something was found by now.
-    void check_weights_so_far() const { search_.refuse_found(); }
 
     const ModelConfig& config() const { return model_->config(); }
     const EncoderConfig& encoder() const { return model_->encoder(); }

@@ -188,8 +188,7 @@ TEST(tensors_that_do_not_fit_the_config) {  // 6
     }
 }
 
-// What the search of the weights finds after opening: no request computes with it, none waits for ever, and all name
-// it.
+// What the search of the weights finds after opening is named by every request, and by none that is wrong itself.
 TEST(every_request_refuses_weights_that_are_no_numbers) {  // 6
     const std::vector<std::int32_t> source = {5, 6, 7};
     const auto refused = [](const auto& request) {
@@ -210,11 +209,18 @@ TEST(every_request_refuses_weights_that_are_no_numbers) {  // 6
             lrengine::Engine::load(directory.path(), {.device = "cpu", .dtype = {}, .threads = 1, .log = {}});
         refused([&] { engine->check_weights(); });
         refused([&] { engine->encode({source}, lrengine::EncodeOutput::kLast); });
+        const auto wrong = [](const auto& request) {
+            CHECK_ERROR(request(), lrengine::ErrorCode::kInvalidArgument, "-5");
+        };
+        wrong([&] { engine->encode({{-5}}, lrengine::EncodeOutput::kLast); });
         if (classifier) {
             refused([&] { engine->classify({source}); });
+            wrong([&] { engine->classify({{-5}}); });
             continue;
         }
         refused([&] { engine->score({{source, {}, {}}}, {{5, 6}}); });
+        wrong([&] { engine->score({{source, {}, {}}}, {{5, -5}}); });
+        wrong([&] { engine->start({{{-5}, {}, {}}}, {}, {})->step(); });
         for (const std::int64_t beams : {1, 3}) {
             lrengine::GenerationOptions options;
             options.num_beams = beams;

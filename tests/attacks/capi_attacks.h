@@ -44,7 +44,9 @@ public:
 
     lrengine_status status() const { return status_; }
     // Of opening and, when that went well, of the search for NaN and Inf that may outlast it.
-    lrengine_status whole_status() const { return status_ == LRENGINE_OK ? lrengine_check_weights(engine_) : status_; }
+    lrengine_status whole_status() const {
+        return status_ == LRENGINE_OK ? lrengine_check_weights(engine_, nullptr) : status_;
+    }
     const lrengine_engine* get() const { return engine_; }
 
     // Greedy tokens of a source that nothing is wrong with; empty where there are none.

@@ -98,8 +98,8 @@ TEST(weights_error_goes_before_the_tokenizers) {
 
 TEST(weights_can_be_waited_for) {
     const Model model(Model::Kind::kSwcm);
-    CHECK_EQUAL(lrengine_check_weights(Opened(model).engine), LRENGINE_OK);
-    CHECK_FAILS(lrengine_check_weights(nullptr), LRENGINE_INVALID_ARGUMENT, "engine");
+    CHECK_EQUAL(lrengine_check_weights(Opened(model).engine, nullptr), LRENGINE_OK);
+    CHECK_FAILS(lrengine_check_weights(nullptr, nullptr), LRENGINE_INVALID_ARGUMENT, "engine");
     // The last four bytes of the file are a float of the tensor that lies last.
     std::fstream file(std::filesystem::path(model.path()) / "model.safetensors",
                       std::ios::binary | std::ios::in | std::ios::out);
@@ -110,8 +110,13 @@ TEST(weights_can_be_waited_for) {
     lrengine_engine* engine = nullptr;
     lrengine_engine_options options = LRENGINE_ENGINE_OPTIONS_INIT;
     options.device = "cpu";
-    const lrengine_status status = lrengine_open(model.path().c_str(), &options, &engine);  // it may know already
-    CHECK_FAILS(status == LRENGINE_OK ? lrengine_check_weights(engine) : status, LRENGINE_MODEL_FILE, "NaN or Inf");
+    REQUIRE(lrengine_open(model.path().c_str(), &options, &engine) == LRENGINE_OK);
+    for (int call = 0; call < 2; ++call) {
+        CHECK_FAILS(lrengine_check_weights(engine, nullptr), LRENGINE_MODEL_FILE, "NaN or Inf");
+    }
+    lrengine_limits wrong = LRENGINE_LIMITS_INIT;
+    wrong.struct_size = 1;
+    CHECK_FAILS(lrengine_check_weights(engine, &wrong), LRENGINE_INVALID_ARGUMENT, "limits");
     lrengine_close(engine);
 }
 

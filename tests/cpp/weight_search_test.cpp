@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <cmath>
 #include <stdexcept>
 #include <string>
@@ -55,7 +56,6 @@ TEST(a_search_finds_what_is_anywhere) {
                     CHECK_ERROR(search.finish(), ErrorCode::kModelFile,
                                 "file: w1: found NaN or Inf, expected finite numbers");
                 }
-                CHECK_ERROR(search.refuse_found(), ErrorCode::kModelFile, "w1");
             }
             tensors.values[1][place] = 1.0f;
         }
@@ -63,7 +63,6 @@ TEST(a_search_finds_what_is_anywhere) {
         tensors.fill(search);
         if (started) search.start();
         for (int call = 0; call < 3; ++call) search.finish();
-        search.refuse_found();
     }
 }
 
@@ -94,25 +93,39 @@ TEST(a_search_refuses_what_int8_never_is) {
     CHECK_ERROR(searched(), ErrorCode::kModelFile, "file: q: found -128, expected values from -127 to 127");
 }
 
+// Whatever finds what first.
+TEST(the_first_of_several_is_named) {
+    Tensors tensors(4);
+    for (const std::size_t i : {1, 2, 3}) tensors.values[i].front() = tensors.values[i].back() = NAN;
+    for (int round = 0; round < 30; ++round) {
+        WeightSearch search;
+        tensors.fill(search);
+        search.start();
+        CHECK_ERROR(search.finish(), ErrorCode::kModelFile, "w1");
+    }
+}
+
 // A deadline or Ctrl-C while a request waits: it ends, the search goes on, and the next request has its answer.
 TEST(an_interruption_ends_the_wait_alone) {
     Tensors tensors(2);
     tensors.values[1].back() = NAN;
     for (const bool started : {true, false}) {
         WeightSearch search;
+        for (int copy = 0; copy < 20; ++copy) search.add(tensors.records[0]);
         tensors.fill(search);
-        bool interrupted = false;
-        if (!started) {  // nobody else searches, so that there is something to interrupt
+        if (started) search.start();
+        int calls = 0;
+        for (int i = 0; i < 3; ++i) {
             try {
-                search.finish([] { throw std::runtime_error("enough"); });
+                search.finish([&] {
+                    ++calls;
+                    throw std::runtime_error("enough");
+                });
             } catch (const std::runtime_error& error) {
-                interrupted = std::string(error.what()) == "enough";
+                CHECK(std::string(error.what()) == "enough");
             }
-            CHECK(interrupted);
-            search.refuse_found();  // the first part is sound
-        } else {
-            search.start();
         }
+        CHECK_EQUAL(calls, 3);
         CHECK_ERROR(search.finish([] {}), ErrorCode::kModelFile, "w1");
     }
 }
@@ -150,31 +163,100 @@ TEST(a_dropped_search_ends) {
     }
 }
 
+// 0 when each of `refusals` calls of finish() refuses w1: a child's exit status.
+int status_of_child(const WeightSearch& search, int refusals) {
+    int refused = 0;
+    for (int call = 0; call < refusals; ++call) {
+        try {
+            search.finish();
+        } catch (const Error& error) {
+            refused += std::string(error.what()).find("w1") != std::string::npos ? 1 : 0;
+        }
+    }
+    return refused == refusals ? 0 : 1;
+}
+
+bool child_ended_well(pid_t child) {
+    int status = 0;
+    ::waitpid(child, &status, 0);
+    return WIFEXITED(status) && WEXITSTATUS(status) == 0;
+}
+
+// 840 MB to search, without as much memory.
+void fill_at_length(const Tensors& tensors, WeightSearch& search) {
+    for (int copy = 0; copy < 40; ++copy) search.add(tensors.records[0]);
+    tensors.fill(search);
+}
+
 // The child has no thread that would go on with the parts that the parent's had taken.
 TEST(a_forked_child_searches_anew) {
-    Tensors tensors(4);
-    tensors.values[3].back() = NAN;
-    for (int i = 0; i < 10; ++i) {
+    Tensors tensors(2);
+    tensors.values[1].back() = NAN;
+    for (int round = 0; round < 5; ++round) {
         WeightSearch search;
-        tensors.fill(search);
+        fill_at_length(tensors, search);
         search.start();
+        std::this_thread::sleep_for(std::chrono::milliseconds(2));  // the thread is among its parts
         const pid_t child = ::fork();
         if (child == 0) {
             ::alarm(60);  // a child that hangs is a failure
-            int refused = 0;
-            for (int call = 0; call < 2; ++call) {
-                try {
-                    search.finish();
-                } catch (const Error&) {
-                    ++refused;
-                }
-            }
+            const int status = status_of_child(search, 2);
             search.~WeightSearch();  // as by an engine that the child closes; _exit() runs no other destructor
-            ::_exit(refused == 2 ? 0 : 1);
+            ::_exit(status);
         }
-        int status = 0;
-        ::waitpid(child, &status, 0);
-        CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0);
-        CHECK_ERROR(search.finish(), ErrorCode::kModelFile, "w3");
+        CHECK(child_ended_well(child));
+        CHECK_ERROR(search.finish(), ErrorCode::kModelFile, "w1");
     }
+}
+
+// A signal handler of the program's forks while a request waits, and the child's deadlines are shorter than its search.
+TEST(a_child_that_is_forked_while_it_waits_comes_to_the_end) {
+    Tensors tensors(2);
+    tensors.values[1].back() = NAN;
+    WeightSearch search;
+    fill_at_length(tensors, search);
+    search.start();
+    pid_t child = -1;
+    const auto fork_once = [&] {
+        if (child >= 0) return;
+        child = ::fork();
+        if (child != 0) return;
+        ::alarm(60);
+        int ended = 0;
+        for (bool waiting = true; waiting;) {
+            try {
+                search.finish([] { throw std::runtime_error("the child's deadline"); });
+            } catch (const Error&) {
+                waiting = false;
+            } catch (const std::runtime_error&) {
+                ++ended;
+            }
+        }
+        ::_exit(ended > 100 ? status_of_child(search, 2) : 1);
+    };
+    CHECK_ERROR(search.finish(fork_once), ErrorCode::kModelFile, "w1");
+    REQUIRE(child > 0);
+    CHECK(child_ended_well(child));
+}
+
+// ... and a child that goes on waiting where it was.
+TEST(a_child_that_is_forked_while_it_waits_goes_on) {
+    Tensors tensors(2);
+    tensors.values[1].back() = NAN;
+    WeightSearch search;
+    fill_at_length(tensors, search);
+    search.start();
+    pid_t child = -1;
+    bool refused = false;
+    try {
+        search.finish([&] {
+            if (child < 0) child = ::fork();
+            if (child == 0) ::alarm(60);
+        });
+    } catch (const Error&) {
+        refused = true;
+    }
+    if (child == 0) ::_exit(refused ? 0 : 1);
+    REQUIRE(child > 0);
+    CHECK(refused && child_ended_well(child));
 }

@@ -100,9 +100,9 @@ typedef struct lrengine_engine_options {
 #define LRENGINE_ENGINE_OPTIONS_INIT {sizeof(lrengine_engine_options), NULL, NULL, 0, NULL, NULL}
 
 /* Opens a model directory (docs/MODEL_DIRECTORY.md). Files are mapped, not copied, where the device allows it; they
- * must not change while the engine is open. Mapped weights are searched for NaN and Inf by a thread that may go on when
- * this returns: what it finds later, every request answers with MODEL_FILE (lrengine_check_weights). options: NULL for
- * the defaults. INVALID_ARGUMENT, MODEL_FILE, UNSUPPORTED, OUT_OF_MEMORY, DEVICE. */
+ * must not change while the engine is open. Weights that are used where they are mapped are searched for NaN, Inf
+ * and, of int8, -128 by a thread that goes on when this returns: see lrengine_check_weights(). options: NULL for the
+ * defaults. INVALID_ARGUMENT, MODEL_FILE, UNSUPPORTED, OUT_OF_MEMORY, DEVICE. */
 LRENGINE_API lrengine_status lrengine_open(const char* directory, const lrengine_engine_options* options,
                                            lrengine_engine** engine);
 /* Gives the caller's hold on the engine back. Sessions keep it alive until they are freed. */
@@ -126,11 +126,6 @@ typedef struct lrengine_engine_info {
     int32_t writes_text;       /* 1: answers have text */
 } lrengine_engine_info;
 #define LRENGINE_ENGINE_INFO_INIT {sizeof(lrengine_engine_info), NULL, NULL, NULL, 0, 0, 0, 0, 0, 0, 0, 0, NULL, 0, 0}
-
-/* Waits until every weight was searched for NaN and Inf, some 50 ms a gigabyte after opening or as long as the disk
- * takes; later calls return at once. For a program that says it is ready before its first request, which would wait
- * too. Any thread, any time. MODEL_FILE names a tensor that holds one. */
-LRENGINE_API lrengine_status lrengine_check_weights(const lrengine_engine* engine);
 
 /* Writes what the engine is to *info, as far as its struct_size goes. */
 LRENGINE_API lrengine_status lrengine_get_info(const lrengine_engine* engine, lrengine_engine_info* info);
@@ -317,7 +312,8 @@ typedef struct lrengine_generation {
  * DEADLINE, CALLBACK) and *generations still holds what there is, with LRENGINE_FINISH_CANCELLED for what was not
  * finished: the one case in which a status other than OK comes with an output. INVALID_ARGUMENT: an option, id or
  * length that makes no sense, or a model that does not generate; UNSUPPORTED: text without a tokenizer, or a row longer
- * than the LLM's sliding window; MODEL_FILE: weights whose numbers overflow; DEVICE. */
+ * than the LLM's sliding window; MODEL_FILE: weights whose numbers overflow, or that
+ * lrengine_check_weights() refuses; DEVICE. */
 LRENGINE_API lrengine_status lrengine_generate(const lrengine_engine* engine, const lrengine_input* inputs,
                                                size_t count, const lrengine_generate_options* options,
                                                const lrengine_limits* limits, lrengine_generations** generations);
@@ -397,6 +393,12 @@ enum {
 LRENGINE_API lrengine_status lrengine_encode(const lrengine_engine* engine, const lrengine_input* inputs, size_t count,
                                              lrengine_encode_output output, const lrengine_limits* limits,
                                              lrengine_arrays** states);
+
+/* Waits until all weights were searched for what no weight can be, NaN, Inf and, of int8, -128: MODEL_FILE names the
+ * first tensor that has one. A request waits too, with the same answer; this is for programs that say when they are
+ * ready. Takes as long as reading the weights from the disk or, from the page cache, some 50 to 120 ms a gigabyte after
+ * opening; then nothing. limits: NULL for none. MODEL_FILE, CANCELLED, DEADLINE. */
+LRENGINE_API lrengine_status lrengine_check_weights(const lrengine_engine* engine, const lrengine_limits* limits);
 
 #ifdef __cplusplus
 }

@@ -509,9 +509,10 @@ public:
     // For what only the C interface has; still this object's.
     const lrengine_engine* raw() const { return handle_.get(); }
 
-    // Waits until every weight was searched for NaN and Inf, as the first request would: true, or kModelFile.
-    Result<bool> try_check_weights() const {
-        const lrengine_status status = lrengine_check_weights(raw());
+    // Waits until all weights were searched for NaN and Inf, as the first request would: true, or kModelFile.
+    Result<bool> try_check_weights(const Limits& limits = {}) const {
+        const lrengine_limits ends = detail::raw(limits);
+        const lrengine_status status = lrengine_check_weights(raw(), &ends);
         if (status != LRENGINE_OK) return detail::failure<bool>(status);
         return true;
     }
@@ -715,7 +716,7 @@ public:
     explicit Engine(const std::string& directory, const EngineOptions& options = {})
         : Engine(try_open(directory, options).take()) {}
 
-    void check_weights() const { try_check_weights().take(); }
+    void check_weights(const Limits& limits = {}) const { try_check_weights(limits).take(); }
     EngineInfo info() const { return try_info().take(); }
     MemoryReport memory() const { return try_memory().take(); }
     std::vector<Generation> generate(const std::vector<Input>& inputs, const GenerateOptions& options = {},
