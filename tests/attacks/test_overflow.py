@@ -1,5 +1,5 @@
 """Finite weights whose products overflow: NaN and infinite logits. A request that meets them gets a typed error and no
-answer; other requests get theirs. (Weights that are NaN or infinite themselves: `weight_search_test`, `attack_files_test`.)"""
+answer; other requests get theirs. (`attack_files_test` has weights that are NaN or infinite themselves.)"""
 
 from __future__ import annotations
 
