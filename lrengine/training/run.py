@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 import transformers
 import yaml
 from transformers import PrinterCallback, TrainerCallback, TrainingArguments
@@ -169,12 +170,16 @@ def _arguments(config: TrainConfig, setup: Setup) -> TrainingArguments:
         seed=run.seed,
         dataloader_num_workers=run.workers,
         dataloader_pin_memory=run.device == "auto",
-        use_cpu=run.device == "cpu",
+        use_cpu=run.device == "cpu" or not _has_accelerator(),  # unless it is told so, transformers 5 refuses bf16
         disable_tqdm=not run.progress,
         remove_unused_columns=False,
         label_names=["labels"],
         report_to=[],
     )
+
+
+def _has_accelerator() -> bool:
+    return torch.accelerator.is_available() if hasattr(torch, "accelerator") else torch.cuda.is_available()
 
 
 def _checkpointing(wanted: bool) -> dict[str, Any]:

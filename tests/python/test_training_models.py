@@ -253,6 +253,14 @@ def test_bfloat16_computes_in_bfloat16_and_stores_float32(tmp_path, kind, monkey
     assert {tensor.dtype for tensor in load_file(tmp_path / "True" / "model.safetensors").values()} == {torch.float32}
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="is about machines without a GPU")
+def test_bfloat16_needs_no_word_about_the_cpu_where_there_is_no_gpu(tmp_path, monkeypatch):
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "no")
+    watch = Watch()
+    run(swcm_document(tmp_path, max_steps=1, bf16=True, device="auto"), callbacks=[watch])
+    assert watch.dtypes == {torch.bfloat16}
+
+
 @pytest.mark.parametrize("kind", DOCUMENTS)
 def test_gradient_checkpointing_runs_layers_again(tmp_path, kind):
     runs = []
