@@ -50,3 +50,31 @@ def test_onnx_benchmark_in_miniature(tmp_path: Path) -> None:
 
 def test_the_gpu_script_is_valid_shell() -> None:
     subprocess.run(["bash", "-n", str(ROOT / "benchmarks" / "gpu_check.sh")], check=True)
+
+
+def test_comparing_models_pairs_their_answers_and_takes_seeds_together(tmp_path: Path) -> None:
+    rows = [{"id": str(k), "text": f"name {k}", "label": ("food", "drink")[k % 2]} for k in range(6)]
+    (tmp_path / "en.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    source = f"{{kind: pairs, path: {tmp_path}/en.jsonl, source: text, target: label, name: en, group: id}}"
+    (tmp_path / "recipe.yaml").write_text(
+        "model: {type: layer_fusion, encoder: e, llm: l}\nrun: {output_dir: none}\n"
+        f"data: {{train: [{source}]}}\nevaluation: {{task: classification, data: [{source}]}}\n",
+        encoding="utf-8",
+    )
+
+    def write(name: str, wrong: int) -> str:
+        lines = [
+            {"task": "en", "source": row["text"], "reference": row["label"], "majority": "drink"}
+            | {name: "nothing" if k < wrong else row["label"]}
+            for k, row in enumerate(rows)
+        ]
+        (tmp_path / name).write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+        return str(tmp_path / name)
+
+    models = [f"first={write('a', 3)},{write('b', 0)}", f"second={write('c', 0)}"]
+    command = [sys.executable, str(ROOT / "benchmarks" / "compare_models.py"), str(tmp_path / "recipe.yaml")]
+    found = subprocess.run([*command, *models, "--metric", "accuracy"], check=True, capture_output=True, text=True)
+    first, second = map(json.loads, found.stdout.splitlines())
+    assert first["seeds"] == [50.0, 100.0] and first["en"]["value"] == 75.0 and second["lead"]["value"] == 25.0
+    assert second["lead"]["low"] >= 0.0 and first["lead"] == {"value": 0.0, "low": 0.0, "high": 0.0}
+    assert first["answers that are no label"] == [3, 0] and second["tasks"] == {"en": 100.0}
