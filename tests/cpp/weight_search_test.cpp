@@ -182,20 +182,24 @@ bool child_ended_well(pid_t child) {
     return WIFEXITED(status) && WEXITSTATUS(status) == 0;
 }
 
-// 840 MB to search, without as much memory.
-void fill_at_length(const Tensors& tensors, WeightSearch& search) {
-    for (int copy = 0; copy < 40; ++copy) search.add(tensors.records[0]);
-    tensors.fill(search);
-}
+// A search of 840 MB, without as much memory, that finds something in its last tensor.
+struct LongSearch {
+    LongSearch() {
+        tensors.values[1].back() = NAN;
+        for (int copy = 0; copy < 40; ++copy) search.add(tensors.records[0]);
+        tensors.fill(search);
+        search.start();
+    }
+
+    Tensors tensors{2};
+    WeightSearch search;
+};
 
 // The child has no thread that would go on with the parts that the parent's had taken.
 TEST(a_forked_child_searches_anew) {
-    Tensors tensors(2);
-    tensors.values[1].back() = NAN;
     for (int round = 0; round < 5; ++round) {
-        WeightSearch search;
-        fill_at_length(tensors, search);
-        search.start();
+        LongSearch made;
+        WeightSearch& search = made.search;
         std::this_thread::sleep_for(std::chrono::milliseconds(2));  // the thread is among its parts
         const pid_t child = ::fork();
         if (child == 0) {
@@ -211,11 +215,8 @@ TEST(a_forked_child_searches_anew) {
 
 // A signal handler of the program's forks while a request waits, and the child's deadlines are shorter than its search.
 TEST(a_child_that_is_forked_while_it_waits_comes_to_the_end) {
-    Tensors tensors(2);
-    tensors.values[1].back() = NAN;
-    WeightSearch search;
-    fill_at_length(tensors, search);
-    search.start();
+    const LongSearch made;
+    const WeightSearch& search = made.search;
     pid_t child = -1;
     const auto fork_once = [&] {
         if (child >= 0) return;
@@ -241,11 +242,8 @@ TEST(a_child_that_is_forked_while_it_waits_comes_to_the_end) {
 
 // ... and a child that goes on waiting where it was.
 TEST(a_child_that_is_forked_while_it_waits_goes_on) {
-    Tensors tensors(2);
-    tensors.values[1].back() = NAN;
-    WeightSearch search;
-    fill_at_length(tensors, search);
-    search.start();
+    const LongSearch made;
+    const WeightSearch& search = made.search;
     pid_t child = -1;
     bool refused = false;
     try {
