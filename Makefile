@@ -150,14 +150,16 @@ test-threads: export TSAN_OPTIONS := die_after_fork=0
 test-threads: $(VENV)/.ready
 	cmake -S csrc -B build/threads -GNinja -DLRENGINE_TESTS=ON -DLRENGINE_SANITIZE=thread -DLRENGINE_CUDA=OFF \
 	    -DCMAKE_CXX_FLAGS_RELEASE="-O1 -g1" -DPython_EXECUTABLE=$(CURDIR)/$(BIN)/python
-	cmake --build build/threads -j $(JOBS) --target turns_test thread_pool_test weight_search_test threads_test
+	cmake --build build/threads -j $(JOBS) --target turns_test thread_pool_test block_cache_test \
+	    weight_search_test threads_test
 	build/threads/turns_test
 	build/threads/thread_pool_test
+	build/threads/block_cache_test
 	build/threads/weight_search_test
 	LRENGINE_STRESS_SECONDS=$(STRESS_SECONDS) build/threads/threads_test
 
 # The lines of core and of runtime that the tests of these layers and of the C interface run; under 95% fails. Needs gcc.
-COVERING := arena checkpoint core json safetensors thread_pool turns weight_loader weight_loader_int4 weight_search attack_config attack_sweep \
+COVERING := arena block_cache checkpoint core json safetensors thread_pool turns weight_loader weight_loader_int4 weight_search attack_config attack_sweep \
     device capi capi_generate capi_numbers capi_threads engine_threads
 coverage: $(VENV)/.test-ready
 	cmake -S csrc -B build/coverage -GNinja -DLRENGINE_TESTS=ON -DLRENGINE_COVERAGE=ON -DLRENGINE_CUDA=OFF \

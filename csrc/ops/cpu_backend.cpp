@@ -16,6 +16,7 @@ namespace lrengine {
 
 namespace {
 
+// Of blocks, and room for a block's size before it.
 constexpr std::size_t kAlignment = 64;
 // Nothing this large fits an address space of 47 bits: a size gone wrong, not a need.
 constexpr std::size_t kAbsurdSize = std::size_t{1} << 46;
@@ -88,14 +89,25 @@ int available_threads() {
 }  // namespace
 
 void* CpuBackend::allocate(std::size_t bytes) {
-    // Pages of a large block are committed by the system when they are first written.
-    const std::size_t rounded = (bytes + kAlignment - 1) / kAlignment * kAlignment;
-    void* memory = bytes < kAbsurdSize ? std::aligned_alloc(kAlignment, std::max(rounded, kAlignment)) : nullptr;
-    if (memory == nullptr) fail(ErrorCode::kOutOfMemory, "cpu: no memory for " + std::to_string(bytes) + " bytes");
-    return memory;
+    BlockCache::Block block;
+    if (bytes < kAbsurdSize) {
+        // Pages of a large block are committed by the system when they are first written.
+        const std::size_t rounded = (bytes + kAlignment - 1) / kAlignment * kAlignment + kAlignment;
+        block = kept_.take(rounded);
+        if (block.memory == nullptr) block = {std::aligned_alloc(kAlignment, rounded), rounded};
+    }
+    if (block.memory == nullptr) fail(ErrorCode::kOutOfMemory, "cpu: no memory for " + std::to_string(bytes) + " bytes");
+    std::memcpy(block.memory, &block.size, sizeof block.size);
+    return static_cast<char*>(block.memory) + kAlignment;
 }
 
-void CpuBackend::deallocate(void* memory) noexcept { std::free(memory); }
+void CpuBackend::deallocate(void* memory) noexcept {
+    if (memory == nullptr) return;
+    BlockCache::Block block;
+    block.memory = static_cast<char*>(memory) - kAlignment;
+    std::memcpy(&block.size, block.memory, sizeof block.size);
+    if (!kept_.keep(block)) std::free(block.memory);
+}
 
 void CpuBackend::copy_to_device(void* destination, const void* source, std::size_t bytes) {
     if (bytes > 0) std::memcpy(destination, source, bytes);

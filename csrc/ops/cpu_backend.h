@@ -6,12 +6,15 @@
 #include <cstdint>
 #include <functional>
 
+#include "core/block_cache.h"
 #include "core/error.h"
 #include "core/thread_pool.h"
 #include "ops/backend.h"
 #include "ops/cpu_kernels.h"
 
 namespace lrengine {
+
+struct Together;
 
 // Several threads may call at once (sessions of one engine); their jobs take turns in the pool.
 class CpuBackend final : public Backend {
@@ -42,10 +45,13 @@ public:
     void mixer_attention(const MixerAttentionArgs& args) override;
     void top_k(const TopKArgs& args) override;
     void token_log_prob(const TokenLogProbArgs& args) override;
+    void feed_forward(const FeedForwardArgs& args) override;
 
 private:
     void linear_exact(std::span<const LinearArgs> products);
     void linear_rounded(std::span<const LinearArgs> products);
+    void round(std::span<const RoundedRows> inputs);
+    void multiply_rounded(std::span<const Together> together, std::int64_t work);
 
     // body(begin, end) over ranges that cover [0, count). `cost` is the work of one item, in elements read or computed
     // with: small jobs are not worth waking a thread.
@@ -56,6 +62,10 @@ private:
         pool_.run(count, grain, std::ref(body));
     }
 
+    // Bytes of blocks that the next request may take over: activations of some thousand tokens of a base model.
+    static constexpr std::size_t kMostKept = std::size_t{64} << 20;
+
+    BlockCache kept_{kMostKept};
     ThreadPool pool_;
     const CpuKernels& kernels_;
 };

@@ -37,6 +37,7 @@ struct LinearTask {
     std::int64_t begin = 0;
     std::int64_t end = 0;
     const RoundedRows* rounded = nullptr;  // x as integers: linear_rounded() reads these
+    RoundedRows* rounded_out = nullptr;    // in place of `out`: the outputs as integers, for the product that reads them
     LinearTask* next = nullptr;  // more rows for the same weight and columns, with everything else of their own
 };
 
@@ -94,11 +95,12 @@ struct CpuKernels {
 
     // Integer products, of int8 weights alone. Rows are rounded by tiles of rounded_tile_rows, tiles [begin, end) a
     // call; `row` is room for rounded_bytes(1, cols). Then linear_rounded() is linear() on task.rounded, with its
-    // scratch in bytes.
+    // scratch in bytes; where rounds_outputs(outputs) of a weight, it can write task.rounded_out.
     std::int64_t rounded_tile_rows;
     std::int64_t (*rounded_bytes)(std::int64_t rows, std::int64_t cols);
     void (*round_rows)(const RoundedRows& rows, std::int64_t begin, std::int64_t end, void* row);
     std::int64_t (*rounded_scratch)(std::int64_t cols);
+    bool (*rounds_outputs)(std::int64_t outputs);
     void (*linear_rounded)(const LinearTask& task, void* scratch);
 
     std::int64_t tile_rows;  // rows that attention() and linear() work on together

@@ -19,6 +19,7 @@ constexpr CpuKernels kernel_table() {
         .rounded_bytes = rounded_bytes<V>,
         .round_rows = round_rows<V>,
         .rounded_scratch = rounded_scratch<V>,
+        .rounds_outputs = rounds_outputs<V>,
         .linear_rounded = linear_rounded<V>,
         .tile_rows = V::kTileRows,
         .attention = attention<V>,
@@ -41,6 +42,7 @@ CpuKernels with_rounded(CpuKernels table) {
     table.rounded_bytes = rounded_bytes<V>;
     table.round_rows = round_rows<V>;
     table.rounded_scratch = rounded_scratch<V>;
+    table.rounds_outputs = rounds_outputs<V>;
     table.linear_rounded = linear_rounded<V>;
     return table;
 }

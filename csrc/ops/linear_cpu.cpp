@@ -1,19 +1,12 @@
 #include <algorithm>
-#include <utility>
 #include <vector>
 
 #include "core/int4_groups.h"
 #include "ops/cpu_backend.h"
 #include "ops/cpu_scratch.h"
+#include "ops/linear_together.h"
 
 namespace lrengine {
-
-namespace {
-
-// Outputs are handed out by this many, the width of the widest tile.
-constexpr std::int64_t kTile = 8;
-// The same of integer products: the widest panel.
-constexpr std::int64_t kRoundedTile = 32;
 
 void check(const LinearArgs& args) {
     const std::int64_t rows = args.x.rows, outputs = args.weight.rows;
@@ -57,12 +50,6 @@ LinearTask task_of(const LinearArgs& args) {
     return task;
 }
 
-// A product of the call, or all that read one weight: the first, behind which the others hang.
-struct Together {
-    LinearTask task;
-    std::int64_t outputs;
-};
-
 std::vector<Together> by_weight(std::span<const LinearArgs> products, std::vector<LinearTask>& others) {
     std::vector<Together> all;
     std::vector<const LinearArgs*> firsts;
@@ -83,87 +70,22 @@ std::vector<Together> by_weight(std::span<const LinearArgs> products, std::vecto
     return all;
 }
 
-// Rows that are computed at a time where they are rounded, to bound the scratch.
-constexpr std::int64_t kRowsAtOnce = 512;
-
-// Rows [first, first + kRowsAtOnce) of all products that have as many.
-std::vector<LinearArgs> rows_of(std::span<const LinearArgs> products, std::int64_t first) {
-    std::vector<LinearArgs> parts;
-    for (LinearArgs part : products) {
-        const std::int64_t rows = std::min(part.x.rows - first, kRowsAtOnce);
-        if (rows <= 0) continue;
-        part.x = part.x.slice(first, rows);
-        part.out = part.out.slice(first, rows);
-        if (part.residual) part.residual = part.residual.slice(first, rows);
-        parts.push_back(part);
-    }
-    return parts;
-}
-
-// The inputs of these products, each once, without room for their integers; every task is told its own.
-std::vector<RoundedRows> inputs_of(std::span<Together> together) {
-    std::vector<RoundedRows> inputs;
-    std::vector<std::pair<LinearTask*, std::size_t>> owners;
-    for (Together& one : together) {
-        for (LinearTask* task = &one.task; task != nullptr; task = task->next) {
-            const auto known = std::find_if(inputs.begin(), inputs.end(), [&](const RoundedRows& input) {
-                return input.x == task->x && input.x_stride == task->x_stride && input.rows == task->rows &&
-                       input.cols == task->cols;
-            });
-            owners.emplace_back(task, known - inputs.begin());
-            if (known == inputs.end()) inputs.push_back({task->x, task->x_stride, task->rows, task->cols});
-        }
-    }
-    for (const auto& [task, index] : owners) task->rounded = &inputs[index];
-    return inputs;
-}
-
-// Gives them room in the caller's scratch.
-void place(const CpuKernels& kernels, std::span<RoundedRows> inputs) {
-    const auto bytes_of = [&](const RoundedRows& input) {
-        return (kernels.rounded_bytes(input.rows, input.cols) + 63) / 64 * 64;
-    };
-    std::int64_t bytes = 0;
-    for (const RoundedRows& input : inputs) bytes += bytes_of(input) + input.rows * rounded_groups(input.cols) * 8;
-    char* memory = job_scratch().get<char>(bytes);
-    for (RoundedRows& input : inputs) {
-        input.values = memory;
-        memory += bytes_of(input);
-    }
-    for (RoundedRows& input : inputs) {
-        const std::int64_t groups = input.rows * rounded_groups(input.cols);
-        input.scales = reinterpret_cast<float*>(memory);
-        input.starts = reinterpret_cast<std::int32_t*>(memory + groups * 4);
-        memory += groups * 8;
-    }
-}
-
-// The outputs of all weights of a call, one weight after the other, of which a piece takes [begin, end): visit(task of
-// those of a weight).
-template <class Visit>
-void for_outputs(std::span<const Together> together, std::int64_t begin, std::int64_t end, Visit visit) {
-    std::int64_t first = 0;  // of this weight among all outputs
-    for (const Together& one : together) {
-        LinearTask task = one.task;
-        task.begin = std::max<std::int64_t>(begin - first, 0);
-        task.end = std::min(end - first, one.outputs);
-        first += one.outputs;
-        if (task.begin < task.end && all_rows(task) > 0) visit(task);
-    }
-}
-
 std::int64_t outputs_of(std::span<const Together> together) {
     std::int64_t outputs = 0;
     for (const Together& one : together) outputs += one.outputs;
     return outputs;
 }
 
-// Multiply-adds of a call.
 std::int64_t work_of(std::span<const LinearArgs> products) {
     std::int64_t work = 0;
     for (const LinearArgs& product : products) work += product.weight.rows * product.weight.cols * product.x.rows;
     return work;
 }
+
+namespace {
+
+// Outputs are handed out by this many, the width of the widest tile.
+constexpr std::int64_t kTile = 8;
 
 }  // namespace
 
@@ -176,34 +98,7 @@ void CpuBackend::linear(std::span<const LinearArgs> products) {
     std::stable_partition(all.begin(), all.end(), is_rounded);
     linear_exact(std::span(all).subspan(static_cast<std::size_t>(rounded)));
     const std::span<const LinearArgs> others(all.data(), static_cast<std::size_t>(rounded));
-    std::vector<LinearArgs> parts = rows_of(others, 0);
-    for (std::int64_t row = kRowsAtOnce; !parts.empty(); row += kRowsAtOnce) {
-        linear_rounded(parts);
-        parts = rows_of(others, row);
-    }
-}
-
-// x is rounded once for all weights; then one job over the outputs of all weights.
-void CpuBackend::linear_rounded(std::span<const LinearArgs> products) {
-    std::vector<LinearTask> others;
-    std::vector<Together> together = by_weight(products, others);
-    std::vector<RoundedRows> inputs = inputs_of(together);
-    place(kernels_, inputs);
-    const std::int64_t outputs = outputs_of(together), row_tile = kernels_.rounded_tile_rows;
-    if (outputs == 0) return;
-    for (const RoundedRows& input : inputs) {
-        const auto round = [&](std::int64_t begin, std::int64_t end) {
-            kernels_.round_rows(input, begin, end, piece_scratch().get<char>(kernels_.rounded_bytes(1, input.cols)));
-        };
-        parallel((input.rows + row_tile - 1) / row_tile, row_tile * input.cols, round);
-    }
-    const auto piece = [&](const LinearTask& task) {
-        kernels_.linear_rounded(task, piece_scratch().get<char>(kernels_.rounded_scratch(task.cols)));
-    };
-    const std::int64_t tiles = (outputs + kRoundedTile - 1) / kRoundedTile;
-    parallel(tiles, work_of(products) / tiles / 4, [&](std::int64_t begin, std::int64_t end) {
-        for_outputs(together, begin * kRoundedTile, std::min(end * kRoundedTile, outputs), piece);
-    });
+    linear_rounded(others);
 }
 
 // One job over the outputs of all weights.

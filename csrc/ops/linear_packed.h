@@ -115,10 +115,10 @@ inline TaskRow row_of(const LinearTask& first, std::int64_t m) {
     return {*part, m};
 }
 
-// From a row of dot products to outputs [first, first + count) of row m.
+// From a row of dot products to outputs [first, first + count) of row m, which `out` gets.
 template <class V>
-void finish_row(const LinearTask& task, const float* products, std::int64_t m, std::int64_t first, std::int64_t count) {
-    float* out = task.out + m * task.out_stride + first;
+void finish_row(const LinearTask& task, const float* products, std::int64_t m, std::int64_t first, std::int64_t count,
+                float* out) {
     const float* residual = task.residual ? task.residual + m * task.residual_stride + first : nullptr;
     const float* bias = task.bias ? task.bias + first : nullptr;
     const float* scales = task.scales ? task.scales + first : nullptr;
@@ -130,6 +130,11 @@ void finish_row(const LinearTask& task, const float* products, std::int64_t m, s
         if (residual) value = V::add(value, V::load(residual + i, left...));
         V::store(out + i, value, left...);
     });
+}
+
+template <class V>
+void finish_row(const LinearTask& task, const float* products, std::int64_t m, std::int64_t first, std::int64_t count) {
+    finish_row<V>(task, products, m, first, count, task.out + m * task.out_stride + first);
 }
 
 // Outputs [first, first + count) of rows [m, m + Rows) from packed rows x and the packed block.

@@ -57,47 +57,81 @@ std::int64_t rounded_bytes(std::int64_t rows, std::int64_t cols) {
     return rows * rounded_row<V>(cols) * static_cast<std::int64_t>(sizeof(typename V::DotInput));
 }
 
-// 127 / max |x| of a group. *scale is its inverse, NaN where x holds NaN or Inf: all that is made of it will be NaN.
-template <class V>
-float scale_group(const float* x, std::int64_t cols, float* scale) {
-    auto largest = V::zero(), broken = V::zero();
-    for_vectors<V>(cols, [&](std::int64_t i, auto... left) {
-        const auto value = V::load(x + i, left...);
-        largest = V::max(V::abs(value), largest);
-        broken = V::add(broken, V::sub(value, value));
-    });
+// What belongs to a group beside its integers.
+struct GroupOf {
+    float scale;         // NaN where x holds NaN or Inf: all that is made of it will be NaN
+    std::int32_t start;  // of its sums: takes kDotOffset away
+};
+
+// N groups of x, x(i) of `cols` columns each, to integers at values(i), whole vectors of them. Several at a time, as
+// what runs over the lanes of one waits for itself.
+template <class V, int N, class X, class Values>
+void round_groups(X x, std::int64_t cols, Values values, GroupOf (&groups)[N]) {
+    constexpr unsigned kAll = (1u << V::kWidth) - 1u;
     constexpr float kLeast = 1e-36f;  // what is smaller counts as zero: 127 / x must be finite
-    const float most = max_lanes<V>(largest), nan = sum_lanes<V>(broken);
-    *scale = most / 127.0f + nan;
-    return nan == 0.0f && most > kLeast ? 127.0f / most : 0.0f;
-}
-
-// Writes the integers of a group to `values`, whole vectors of them; returns their sum, which is exact in float.
-template <class V>
-float round_group(const float* x, std::int64_t cols, float inverse, typename V::DotInput* values) {
-    auto sum = V::zero();
-    const auto factor = V::set(inverse);
-    for_vectors<V>(cols, [&](std::int64_t k, auto... left) {
-        // Not NaN times nothing: what becomes of the integers of a group that cannot be scaled must not matter.
-        const auto value = inverse == 0.0f ? V::zero() : V::round(V::mul(factor, V::load(x + k, left...)));
-        sum = V::add(sum, value);
-        V::store_inputs(values + k, value);
-    });
-    return sum_lanes<V>(sum);
-}
-
-// A row's integers to `values` [rounded_row], and what belongs to its groups.
-template <class V>
-void round_row(const float* x, std::int64_t cols, typename V::DotInput* values, float* scales, std::int32_t* starts) {
-    for (std::int64_t g = 0; g < rounded_groups(cols); ++g) {
-        const std::int64_t first = g * kRoundedGroup, left = cols - first;
-        const std::int64_t count = left < kRoundedGroup ? left : kRoundedGroup;
-        const float inverse = scale_group<V>(x + first, count, scales + g);
-        const float sum = round_group<V>(x + first, count, inverse, values + first);
-        starts[g] = static_cast<std::int32_t>(sum) * -V::kDotOffset;
+    constexpr int kPadded = (N + 3) / 4 * 4;
+    typename V::Float found[kPadded];
+    unsigned finite[N];
+    float numbers[kPadded], inverses[N];
+    const auto infinity = V::set(__builtin_inff());
+#pragma GCC unroll 8
+    for (int i = 0; i < kPadded; ++i) found[i] = V::zero();
+#pragma GCC unroll 8
+    for (int i = 0; i < N; ++i) {
+        finite[i] = kAll;
+        for_vectors<V>(cols, [&](std::int64_t k, auto... left) {
+            const auto size = V::abs(V::load(x(i) + k, left...));
+            found[i] = V::max(size, found[i]);
+            finite[i] &= V::bits(V::greater(infinity, size));
+        });
     }
-    std::int64_t i = (cols + V::kWidth - 1) / V::kWidth * V::kWidth;
-    for (; i < rounded_row<V>(cols); i += V::kWidth) V::store_inputs(values + i, V::zero());
+#pragma GCC unroll 2
+    for (int i = 0; i < N; i += 4) V::max4(numbers + i, found[i], found[i + 1], found[i + 2], found[i + 3]);
+#pragma GCC unroll 8
+    for (int i = 0; i < N; ++i) {
+        const bool all = finite[i] == kAll;
+        groups[i].scale = all ? numbers[i] / 127.0f : __builtin_nanf("");
+        inverses[i] = all && numbers[i] > kLeast ? 127.0f / numbers[i] : 0.0f;
+    }
+#pragma GCC unroll 8
+    for (int i = 0; i < N; ++i) {
+        const auto factor = V::set(inverses[i]);
+        found[i] = V::zero();
+        for_vectors<V>(cols, [&](std::int64_t k, auto... left) {
+            // Not NaN times nothing: what becomes of the integers of a group that cannot be scaled must not matter.
+            const auto value = inverses[i] == 0.0f ? V::zero() : V::round(V::mul(factor, V::load(x(i) + k, left...)));
+            found[i] = V::add(found[i], value);  // exact
+            V::store_inputs(values(i) + k, value);
+        });
+    }
+#pragma GCC unroll 2
+    for (int i = 0; i < N; i += 4) V::sum4(numbers + i, found[i], found[i + 1], found[i + 2], found[i + 3]);
+#pragma GCC unroll 8
+    for (int i = 0; i < N; ++i) groups[i].start = static_cast<std::int32_t>(numbers[i]) * -V::kDotOffset;
+}
+
+inline void put(const GroupOf& group, const RoundedRows& rows, std::int64_t m, std::int64_t g) {
+    const std::int64_t index = m * rounded_groups(rows.cols) + g;
+    rows.scales[index] = group.scale;
+    rows.starts[index] = group.start;
+}
+
+// Row m's integers to `values` [rounded_row], and what belongs to its groups.
+template <class V>
+void round_row(const RoundedRows& rows, std::int64_t m, typename V::DotInput* values) {
+    const float* x = rows.x + m * rows.x_stride;
+    const std::int64_t count = rounded_groups(rows.cols), whole = rows.cols / kRoundedGroup;
+    std::int64_t g = 0;
+    const auto round = [&](auto& groups, std::int64_t cols) {
+        const auto column = [&](int i) { return (g + i) * kRoundedGroup; };
+        round_groups<V>([&](int i) { return x + column(i); }, cols, [&](int i) { return values + column(i); }, groups);
+        for (const GroupOf& group : groups) put(group, rows, m, g++);
+    };
+    GroupOf four[4], one[1];
+    while (g + 4 <= whole) round(four, kRoundedGroup);
+    while (g < count) round(one, g < whole ? kRoundedGroup : rows.cols - g * kRoundedGroup);
+    std::int64_t i = (rows.cols + V::kWidth - 1) / V::kWidth * V::kWidth;
+    for (; i < rounded_row<V>(rows.cols); i += V::kWidth) V::store_inputs(values + i, V::zero());
 }
 
 // Tiles [begin, end) of rows: by tiles [products of a lane, row], so that a tile reads them in their order. `row` is
@@ -105,13 +139,12 @@ void round_row(const float* x, std::int64_t cols, typename V::DotInput* values, 
 template <class V>
 void round_rows(const RoundedRows& job, std::int64_t begin, std::int64_t end, void* row) {
     using Input = typename V::DotInput;
-    const std::int64_t size = rounded_row<V>(job.cols), groups = rounded_groups(job.cols);
+    const std::int64_t size = rounded_row<V>(job.cols);
     auto* values = static_cast<Input*>(row);
     for_even_row_tiles<V::kDotRows>(job.rows, begin, end, [&](std::int64_t first, auto tile) {
         Input* target = static_cast<Input*>(job.values) + first * size;
         for (std::int64_t r = 0; r < tile.value; ++r) {
-            const std::int64_t m = first + r;
-            round_row<V>(job.x + m * job.x_stride, job.cols, values, job.scales + m * groups, job.starts + m * groups);
+            round_row<V>(job, first + r, values);
             for (std::int64_t k = 0; k < size; k += kDotDepth<V>) {
                 std::memcpy(target + k * tile.value + r * kDotDepth<V>, values + k, 4);
             }
@@ -182,6 +215,31 @@ void rounded_tile(const typename V::DotInput* x, const std::int32_t* panel, std:
     }
 }
 
+// Whether a panel's outputs are just a group of the row that they are part of, and a row is filled by them.
+template <class V>
+bool rounds_outputs(std::int64_t outputs) {
+    return kPanelColumns<V> == kRoundedGroup && outputs == rounded_row<V>(outputs);
+}
+
+// The group that begins at column `first` of task.rounded_out, of a tile's rows, from their products with the panel.
+template <class V, int Rows>
+void round_outputs(const LinearTask& task, const float* products, std::int64_t m, std::int64_t first) {
+    using Input = typename V::DotInput;
+    const RoundedRows& target = *task.rounded_out;
+    float outputs[Rows][kRoundedGroup];
+    Input values[Rows][kRoundedGroup];
+    GroupOf groups[Rows];
+    for (int r = 0; r < Rows; ++r) {
+        finish_row<V>(task, products + r * kPanelColumns<V>, m + r, first, kRoundedGroup, outputs[r]);
+    }
+    round_groups<V>([&](int r) { return outputs[r]; }, kRoundedGroup, [&](int r) { return values[r]; }, groups);
+    Input* place = static_cast<Input*>(target.values) + m * target.cols + first * Rows;
+    for (std::int64_t k = 0; k < kRoundedGroup; k += kDotDepth<V>) {
+        for (int r = 0; r < Rows; ++r, place += kDotDepth<V>) std::memcpy(place, values[r] + k, 4);
+    }
+    for (int r = 0; r < Rows; ++r) put(groups[r], target, m + r, first / kRoundedGroup);
+}
+
 // Bytes of scratch: one panel, and the products of a tile with it.
 template <class V>
 std::int64_t rounded_scratch(std::int64_t cols) {
@@ -198,6 +256,7 @@ void panel_rows(const LinearTask& task, const std::int32_t* panel, std::int64_t 
     for_even_row_tiles<V::kDotRows>(x.rows, [&](std::int64_t m, auto tile) {
         rounded_tile<V, tile.value>(values + m * size, panel, size, x.scales + m * groups, x.starts + m * groups,
                                     groups, products, next);
+        if (task.rounded_out != nullptr) return round_outputs<V, tile.value>(task, products, m, first);
         for (int r = 0; r < tile.value; ++r) finish_row<V>(task, products + r * kPanelColumns<V>, m + r, first, count);
     });
 }

@@ -29,11 +29,9 @@ float sum_lanes(typename V::Float v) {
 
 template <class V>
 float max_lanes(typename V::Float v) {
-    float lanes[V::kWidth];
-    V::store(lanes, v);
-    float largest = lanes[0];
-    for (int i = 1; i < V::kWidth; ++i) largest = lanes[i] > largest ? lanes[i] : largest;
-    return largest;
+    float largest[4];
+    V::max4(largest, v, v, v, v);
+    return largest[0];
 }
 
 // Four accumulators in turn, so that the sum of a row does not wait for its own last addition. term(vector) is summed;

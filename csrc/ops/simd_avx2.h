@@ -82,13 +82,9 @@ struct Avx2 {
     static unsigned bits(Mask mask) { return static_cast<unsigned>(_mm256_movemask_ps(mask)); }
 
     // out[i] = sum of the lanes of the i-th argument, by halves: every sum has the same tree.
-    static void sum4(float* out, Float a, Float b, Float c, Float d) {
-        const Float ab = _mm256_add_ps(_mm256_permute2f128_ps(a, b, 0x20), _mm256_permute2f128_ps(a, b, 0x31));
-        const Float cd = _mm256_add_ps(_mm256_permute2f128_ps(c, d, 0x20), _mm256_permute2f128_ps(c, d, 0x31));
-        Float sums = _mm256_add_ps(_mm256_shuffle_ps(ab, cd, 0x44), _mm256_shuffle_ps(ab, cd, 0xee));
-        sums = _mm256_add_ps(sums, _mm256_permute_ps(sums, 0xb1));  // a a c c | b b d d
-        _mm_storeu_ps(out, _mm_blend_ps(_mm256_castps256_ps128(sums), _mm256_extractf128_ps(sums, 1), 0b1010));
-    }
+    static void sum4(float* out, Float a, Float b, Float c, Float d) { fold4(out, a, b, c, d, add); }
+    // The same of the largest lane, where none is NaN.
+    static void max4(float* out, Float a, Float b, Float c, Float d) { fold4(out, a, b, c, d, max); }
 
     using Int = __m256i;
     using DotInput = std::int16_t;
@@ -152,6 +148,14 @@ protected:
     }
 
 private:
+    template <class Op>
+    static void fold4(float* out, Float a, Float b, Float c, Float d, Op op) {
+        const Float ab = op(_mm256_permute2f128_ps(a, b, 0x20), _mm256_permute2f128_ps(a, b, 0x31));
+        const Float cd = op(_mm256_permute2f128_ps(c, d, 0x20), _mm256_permute2f128_ps(c, d, 0x31));
+        Float folded = op(_mm256_shuffle_ps(ab, cd, 0x44), _mm256_shuffle_ps(ab, cd, 0xee));
+        folded = op(folded, _mm256_permute_ps(folded, 0xb1));  // a a c c | b b d d
+        _mm_storeu_ps(out, _mm_blend_ps(_mm256_castps256_ps128(folded), _mm256_extractf128_ps(folded, 1), 0b1010));
+    }
     static __m256i first(std::int64_t count) {
         const __m256i lanes = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
         return _mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int>(count)), lanes);

@@ -85,15 +85,9 @@ struct Avx512 {
     static unsigned bits(Mask mask) { return mask; }
 
     // out[i] = sum of the lanes of the i-th argument, by halves: every sum has the same tree.
-    static void sum4(float* out, Float a, Float b, Float c, Float d) {
-        const Float ab = _mm512_add_ps(_mm512_shuffle_f32x4(a, b, 0x44), _mm512_shuffle_f32x4(a, b, 0xee));
-        const Float cd = _mm512_add_ps(_mm512_shuffle_f32x4(c, d, 0x44), _mm512_shuffle_f32x4(c, d, 0xee));
-        Float sums = _mm512_add_ps(_mm512_shuffle_f32x4(ab, cd, 0x88), _mm512_shuffle_f32x4(ab, cd, 0xdd));
-        sums = _mm512_add_ps(sums, _mm512_permute_ps(sums, 0x4e));
-        sums = _mm512_add_ps(sums, _mm512_permute_ps(sums, 0xb1));
-        const __m512i each_fourth = _mm512_setr_epi32(0, 4, 8, 12, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0);
-        _mm_storeu_ps(out, _mm512_castps512_ps128(_mm512_permutexvar_ps(each_fourth, sums)));
-    }
+    static void sum4(float* out, Float a, Float b, Float c, Float d) { fold4(out, a, b, c, d, add); }
+    // The same of the largest lane, where none is NaN.
+    static void max4(float* out, Float a, Float b, Float c, Float d) { fold4(out, a, b, c, d, max); }
 
     using Int = __m512i;
     using DotInput = std::int16_t;
@@ -156,6 +150,16 @@ struct Avx512 {
     }
 
 private:
+    template <class Op>
+    static void fold4(float* out, Float a, Float b, Float c, Float d, Op op) {
+        const Float ab = op(_mm512_shuffle_f32x4(a, b, 0x44), _mm512_shuffle_f32x4(a, b, 0xee));
+        const Float cd = op(_mm512_shuffle_f32x4(c, d, 0x44), _mm512_shuffle_f32x4(c, d, 0xee));
+        Float folded = op(_mm512_shuffle_f32x4(ab, cd, 0x88), _mm512_shuffle_f32x4(ab, cd, 0xdd));
+        folded = op(folded, _mm512_permute_ps(folded, 0x4e));
+        folded = op(folded, _mm512_permute_ps(folded, 0xb1));
+        const __m512i each_fourth = _mm512_setr_epi32(0, 4, 8, 12, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0);
+        _mm_storeu_ps(out, _mm512_castps512_ps128(_mm512_permutexvar_ps(each_fourth, folded)));
+    }
     static Float widen_bfloat16(__m256i v) {
         return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(v), 16));
     }

@@ -100,6 +100,13 @@ struct Neon {
     static void sum4(float* out, Float a, Float b, Float c, Float d) {
         vst1q_f32(out, vpaddq_f32(fold(a, b), fold(c, d)));
     }
+    // out[i] = largest lane of the i-th argument, where none is NaN.
+    static void max4(float* out, Float a, Float b, Float c, Float d) {
+        const auto fold_max = [](Float v, Float w) {
+            return vpmaxq_f32(vmaxq_f32(v.low, v.high), vmaxq_f32(w.low, w.high));
+        };
+        vst1q_f32(out, vpmaxq_f32(fold_max(a, b), fold_max(c, d)));
+    }
 
     // Integer products, two of 16 bits a lane.
     struct Int {

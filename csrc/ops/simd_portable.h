@@ -97,6 +97,14 @@ struct Portable {
         out[2] = (c[0] + c[2]) + (c[1] + c[3]);
         out[3] = (d[0] + d[2]) + (d[1] + d[3]);
     }
+    // out[i] = largest lane of the i-th argument, where none is NaN.
+    static void max4(float* out, Float a, Float b, Float c, Float d) {
+        const auto largest = [](Float v) {
+            const float low = v[0] > v[1] ? v[0] : v[1], high = v[2] > v[3] ? v[2] : v[3];
+            return low > high ? low : high;
+        };
+        out[0] = largest(a), out[1] = largest(b), out[2] = largest(c), out[3] = largest(d);
+    }
 
     using Int = Mask;
     using DotInput = std::int16_t;

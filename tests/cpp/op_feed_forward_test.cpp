@@ -257,6 +257,85 @@ OP_TEST(feed_forward_gives_the_bits_of_its_ops) {
     }
 }
 
+// The inner state is rounded where it is made, or (one row, a gate, a width that is no whole number of panels) by the
+// second product: to the same integers.
+CPU_TEST(feed_forward_of_int8_weights_gives_the_bits_of_its_ops, "a GPU's is the exact product") {
+    Random random(10);
+    for (const std::int64_t inner : {64, 320, 328, 3072}) {
+        for (const std::int64_t rows : {1, 2, 5, 6, 7, 64, inner == 320 ? 1100 : 13}) {
+            for (const bool gated : {false, true}) {
+                const Block test({.type = DType::kInt8,
+                                  .rows = rows,
+                                  .cols = 80,
+                                  .inner = inner,
+                                  .outputs = 38,
+                                  .gated = gated,
+                                  .activation = rows % 2 == 0 ? Activation::kGelu : Activation::kRelu},
+                                 random);
+                backend().feed_forward(test.args());
+                const TestMatrix together(rows, 38, 5, DType::kFloat32);
+                together.copy_from(test.out);
+                backend().Backend::feed_forward(test.args());
+                CHECK(test.out.is_written_exactly());
+                CHECK(same_bits(together, test.out));
+            }
+        }
+    }
+}
+
+CPU_TEST(feed_forward_of_int8_weights_over_what_it_reads, "a GPU's is the exact product") {
+    Random random(11);
+    for (const std::int64_t rows : {3, 600}) {
+        const BlockCase setup{.type = DType::kInt8,
+                              .rows = rows,
+                              .cols = 64,
+                              .inner = 128,
+                              .outputs = 64,
+                              .norm = {},
+                              .place = Place::kStream};
+        const Block test(setup, random);
+        const TestMatrix before(rows, 64, 3, DType::kFloat32), together(rows, 64, 3, DType::kFloat32);
+        before.copy_from(test.x);
+        backend().feed_forward(test.args());
+        together.copy_from(test.x);
+        test.x.copy_from(before);
+        backend().Backend::feed_forward(test.args());
+        CHECK(!same_bits(before, test.x));
+        CHECK(same_bits(together, test.x));
+    }
+}
+
+// NaN and Inf of one row stay in that row; a state of zeros is no division by zero.
+CPU_TEST(feed_forward_of_int8_weights_with_rows_that_cannot_be_scaled, "a GPU's is the exact product") {
+    Random random(12);
+    Block test({.type = DType::kInt8, .rows = 6, .cols = 64, .inner = 64, .outputs = 7, .norm = {}, .residual = false},
+               random);
+    backend().feed_forward(test.args());
+    const TestMatrix before(6, 7, 5, DType::kFloat32);
+    before.copy_from(test.out);
+    test.x.set(1, 63, kNan);
+    test.x.set(2, 0, kInf);
+    backend().feed_forward(test.args());
+    for (std::int64_t n = 0; n < 7; ++n) {
+        CHECK(std::isnan(test.out.at(1, n)) && std::isnan(test.out.at(2, n)));
+        for (const std::int64_t m : {0, 3, 4, 5}) CHECK(same_bits(test.out.at(m, n), before.at(m, n)));
+    }
+}
+
+CPU_TEST(feed_forward_of_int8_weights_refuses_shapes_that_do_not_fit, "a GPU's is the exact product") {
+    Random random(13);
+    const Block test({.type = DType::kInt8, .inner = 128}, random);
+    FeedForwardArgs args = test.args();
+    args.out.weight.cols = 64;
+    CHECK_ERROR(backend().feed_forward(args), ErrorCode::kInternal, "linear: ");
+    args = test.args();
+    args.in.weight.rows = 64;
+    CHECK_ERROR(backend().feed_forward(args), ErrorCode::kInternal, "linear: ");
+    args = test.args();
+    args.out.x.rows = 2;
+    CHECK_ERROR(backend().feed_forward(args), ErrorCode::kInternal, "linear: ");
+}
+
 OP_TEST(feed_forward_again_and_again) {
     Random random(8);
     const Block test({}, random), other({.rows = 1, .gated = true}, random);

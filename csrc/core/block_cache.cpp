@@ -1,0 +1,53 @@
+#include "core/block_cache.h"
+
+#include <algorithm>
+#include <cstdlib>
+#include <new>
+
+namespace lrengine {
+
+namespace {
+
+// Smaller ones come from the heap, whose pages stay anyway.
+constexpr std::size_t kSmallest = std::size_t{1} << 20;
+
+}  // namespace
+
+BlockCache::~BlockCache() {
+    for (const Block& block : blocks_) std::free(block.memory);
+}
+
+BlockCache::Block BlockCache::take(std::size_t bytes) {
+    const std::unique_lock lock(mutex_, std::try_to_lock);
+    if (bytes < kSmallest || !lock) return {};
+    auto best = blocks_.end();
+    for (auto it = blocks_.begin(); it != blocks_.end(); ++it) {
+        const bool fits = it->size >= bytes && it->size - bytes <= bytes / 2;
+        if (fits && (best == blocks_.end() || it->size < best->size)) best = it;
+    }
+    if (best == blocks_.end()) return {};
+    const Block block = *best;
+    blocks_.erase(best);
+    kept_ -= block.size;
+    return block;
+}
+
+bool BlockCache::keep(Block block) {
+    const std::unique_lock lock(mutex_, std::try_to_lock);
+    if (block.size < kSmallest || block.size > most_ || !lock) return false;
+    try {
+        blocks_.push_back(block);
+    } catch (const std::bad_alloc&) {
+        return false;
+    }
+    kept_ += block.size;
+    auto first = blocks_.begin();
+    for (; kept_ > most_; ++first) {
+        kept_ -= first->size;
+        std::free(first->memory);
+    }
+    blocks_.erase(blocks_.begin(), first);
+    return true;
+}
+
+}  // namespace lrengine

@@ -1,0 +1,38 @@
+// Large blocks of memory that were given back, for the next who ask for as much: their pages are there, so the kernel
+// does not have to clear and map them again. For a request of a thousand tokens that was 13 of 180 ms.
+#pragma once
+
+#include <cstddef>
+#include <mutex>
+#include <vector>
+
+namespace lrengine {
+
+// Blocks are std::aligned_alloc()'s, freed with the cache. Thread-safe; nobody waits: who finds it busy goes without,
+// and so does a child of fork() that was made in such a moment.
+class BlockCache {
+public:
+    explicit BlockCache(std::size_t most) : most_(most) {}
+    ~BlockCache();
+    BlockCache(const BlockCache&) = delete;
+    BlockCache& operator=(const BlockCache&) = delete;
+
+    struct Block {
+        void* memory = nullptr;
+        std::size_t size = 0;
+    };
+
+    // A block of at least `bytes`, and not more than half as much again; memory is null if there is none.
+    Block take(std::size_t bytes);
+
+    // False: the block stays the caller's. Blocks that have been here longest make room.
+    bool keep(Block block);
+
+private:
+    const std::size_t most_;
+    std::mutex mutex_;
+    std::vector<Block> blocks_;  // oldest first
+    std::size_t kept_ = 0;       // bytes
+};
+
+}  // namespace lrengine
