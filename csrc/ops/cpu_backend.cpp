@@ -96,7 +96,8 @@ void* CpuBackend::allocate(std::size_t bytes) {
         block = kept_.take(rounded);
         if (block.memory == nullptr) block = {std::aligned_alloc(kAlignment, rounded), rounded};
     }
-    if (block.memory == nullptr) fail(ErrorCode::kOutOfMemory, "cpu: no memory for " + std::to_string(bytes) + " bytes");
+    if (block.memory == nullptr)
+        fail(ErrorCode::kOutOfMemory, "cpu: no memory for " + std::to_string(bytes) + " bytes");
     std::memcpy(block.memory, &block.size, sizeof block.size);
     return static_cast<char*>(block.memory) + kAlignment;
 }

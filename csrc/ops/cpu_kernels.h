@@ -37,8 +37,8 @@ struct LinearTask {
     std::int64_t begin = 0;
     std::int64_t end = 0;
     const RoundedRows* rounded = nullptr;  // x as integers: linear_rounded() reads these
-    RoundedRows* rounded_out = nullptr;    // in place of `out`: the outputs as integers, for the product that reads them
-    LinearTask* next = nullptr;  // more rows for the same weight and columns, with everything else of their own
+    RoundedRows* rounded_out = nullptr;  // in place of `out`: the outputs as integers, for the product that reads them
+    LinearTask* next = nullptr;          // more rows for the same weight and columns, with everything else of their own
 };
 
 // Rows of a task and of those behind it.

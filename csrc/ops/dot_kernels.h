@@ -9,6 +9,51 @@
 namespace lrengine {
 namespace {
 
+// What a tile of W's rows asks for while it reads them: called with where it reads, and which byte of which row this
+// is. Nothing:
+struct NothingAhead {
+    void operator()(const void*, std::int64_t, std::int64_t) const {}
+};
+
+// The same place in the rows of the next tile, or further on in these where rows are long. Bytes: what is fetched
+// farther ahead would be forgotten before it is used; 1 kB is enough to wait for memory.
+class RowsAhead {
+public:
+    RowsAhead(std::int64_t row_bytes, std::int64_t tile) {
+        constexpr std::int64_t kFarthest = 32 * 1024, kInRow = 1024;
+        distance_ = row_bytes * tile <= kFarthest ? row_bytes * tile : kInRow;
+    }
+
+    void operator()(const void* place, std::int64_t, std::int64_t) const {
+        __builtin_prefetch(static_cast<const char*>(place) + distance_);
+    }
+
+private:
+    std::int64_t distance_;
+};
+
+// The next tile in the order of memory, and not in that of use: `block` bytes for each that are read of a row. Up to
+// 12% faster for weights of one byte, where memory is busy; a tenth slower for float32. After the last tile nothing
+// new.
+class BytesAhead {
+public:
+    BytesAhead(const void* first, std::int64_t row_bytes, std::int64_t tile, std::int64_t block, bool is_last) {
+        constexpr std::int64_t kFarthest = 128 * 1024, kInRow = 1024;
+        const bool is_near = row_bytes * tile <= kFarthest;
+        base_ = static_cast<const char*>(first) + (!is_near ? kInRow : is_last ? 0 : row_bytes * tile);
+        step_ = is_near ? tile : 1;
+        row_step_ = is_near ? block : row_bytes;
+    }
+
+    void operator()(const void*, std::int64_t byte, std::int64_t row) const {
+        __builtin_prefetch(base_ + byte * step_ + row * row_step_);
+    }
+
+private:
+    const char* base_;
+    std::int64_t step_, row_step_;
+};
+
 // Sums of Rows x Cols dot products x_m . w_n, in registers. One vector of sums a pair, whatever the tile: see
 // cpu_kernels.h.
 template <class V, int Rows, int Cols>
@@ -43,17 +88,17 @@ struct DotTile {
         }
     }
 
-    // Adds all `size` products. `ahead` asks for the bytes that lie so far behind those of w that are being read.
-    template <bool Prefetch, class T>
-    void add(const float* x, std::int64_t x_stride, const T* const* w, std::int64_t size, std::int64_t ahead) {
+    // Adds all `size` products.
+    template <class T, class Ahead>
+    void add(const float* x, std::int64_t x_stride, const T* const* w, std::int64_t size, const Ahead& ahead) {
         std::int64_t k = 0;
-        for (; k + V::kWidth <= size; k += V::kWidth) step<Prefetch>(x, x_stride, w, k, ahead);
-        if (k < size) step<false>(x, x_stride, w, k, 0, size - k);
+        for (; k + V::kWidth <= size; k += V::kWidth) step(x, x_stride, w, k, ahead);
+        if (k < size) step(x, x_stride, w, k, NothingAhead(), size - k);
     }
 
     // The same over rows of int4.
-    template <bool Prefetch>
-    void add(const float* x, std::int64_t x_stride, const Int4Row* w, std::int64_t size, std::int64_t ahead) {
+    template <class Ahead>
+    void add(const float* x, std::int64_t x_stride, const Int4Row* w, std::int64_t size, const Ahead& ahead) {
         typename V::Int4Group groups[Cols];
         for_int4_vectors<V>(
             size, w[0].group_size,
@@ -68,7 +113,7 @@ struct DotTile {
 #pragma GCC unroll 8
                 for (int n = 0; n < Cols; ++n) {
                     const Float weight = V::template load_int4<high()>(w[n].levels + byte, groups[n]);
-                    if constexpr (Prefetch && !high()) __builtin_prefetch(w[n].levels + byte + ahead);
+                    if constexpr (!high()) ahead(w[n].levels + byte, byte, n);
 #pragma GCC unroll 8
                     for (int m = 0; m < Rows; ++m) sum[m][n] = V::fma(input[m], weight, sum[m][n]);
                 }
@@ -101,8 +146,8 @@ struct DotTile {
     }
 
 private:
-    template <bool Prefetch, class T, class... Left>
-    void step(const float* x, std::int64_t x_stride, const T* const* w, std::int64_t k, std::int64_t ahead,
+    template <class T, class Ahead, class... Left>
+    void step(const float* x, std::int64_t x_stride, const T* const* w, std::int64_t k, const Ahead& ahead,
               Left... left) {
         Float input[Rows];
 #pragma GCC unroll 8
@@ -110,7 +155,7 @@ private:
 #pragma GCC unroll 8
         for (int n = 0; n < Cols; ++n) {
             const Float weight = V::load(w[n] + k, left...);
-            if constexpr (Prefetch) __builtin_prefetch(reinterpret_cast<const char*>(w[n] + k) + ahead);
+            ahead(w[n] + k, k * static_cast<std::int64_t>(sizeof(T)), n);
 #pragma GCC unroll 8
             for (int m = 0; m < Rows; ++m) sum[m][n] = V::fma(input[m], weight, sum[m][n]);
         }
@@ -141,7 +186,7 @@ void dot_rows(const float* x, std::int64_t x_stride, RowOf row_of, std::int64_t 
         tile_rows(row_of, n, count, w);
         DotTile<V, Rows, kCols> tile;
         tile.clear();
-        tile.template add<false>(x, x_stride, w, size, 0);
+        tile.add(x, x_stride, w, size, NothingAhead());
         tile.finish(out + n, out_stride);
     }
 }

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <type_traits>
 
 #include "ops/cpu_kernels.h"
 #include "ops/dot_kernels.h"
@@ -37,23 +38,26 @@ void widen(DType dtype, const void* row, float factor, std::int64_t count, float
 // are to find W in the second-level cache.
 constexpr std::int64_t kDirectColumns = 128;
 constexpr std::int64_t kDirectBytes = 256 * 1024;
-// Bytes. What is fetched farther ahead would be forgotten before it is used; 1 kB is enough to wait for memory.
-constexpr std::int64_t kFarthestPrefetch = 32 * 1024;
-constexpr std::int64_t kPrefetchInRow = 1024;
-
 // Few rows of x: W is read where it lies.
 template <class V, int Rows, class T>
 void direct_tile(const LinearTask& task, std::int64_t m, std::int64_t first, std::int64_t count, float* products) {
     constexpr int kCols = tile_cols<V, Rows>();
-    const std::int64_t tile_bytes = kCols * row_bytes<T>(task.cols);
-    // The same place in the rows of the next tile, or further on in these where rows are long.
-    const std::int64_t ahead = tile_bytes <= kFarthestPrefetch ? tile_bytes : kPrefetchInRow;
+    const std::int64_t bytes = row_bytes<T>(task.cols);
+    const char* begin = static_cast<const char*>(task.weight) + first * bytes;
     decltype(weight_row<T>(task, 0)) rows[kCols];
     for (std::int64_t n = 0; n < count; n += kCols) {
         tile_rows([&](std::int64_t i) { return weight_row<T>(task, first + i); }, n, count, rows);
         DotTile<V, Rows, kCols> tile;
         tile.clear();
-        tile.template add<true>(task.x + m * task.x_stride, task.x_stride, rows, task.cols, ahead);
+        const auto add = [&](const auto& ahead) {
+            tile.add(task.x + m * task.x_stride, task.x_stride, rows, task.cols, ahead);
+        };
+        if constexpr (std::is_same_v<T, float>) {
+            add(RowsAhead(bytes, kCols));
+        } else {
+            const bool is_last = task.end - first - n <= kCols;
+            add(BytesAhead(begin + n * bytes, bytes, kCols, row_bytes<T>(V::kWidth), is_last));
+        }
         tile.finish(products + n, kDirectColumns);
     }
     for (int i = 0; i < Rows; ++i) finish_row<V>(task, products + i * kDirectColumns, m + i, first, count);

@@ -270,7 +270,8 @@ std::int64_t tile_steps(const LinearTask& task) {
 // Outputs [first, first + kWidth) of one row, for which packing W would not pay: the lanes of a sum are products that
 // lie apart in K, and are put together when a vector or a group of columns ends.
 template <class V>
-typename V::Float one_row_tile(const RoundedRows& x, const std::int8_t* const (&rows)[V::kWidth], std::int64_t ahead) {
+typename V::Float one_row_tile(const RoundedRows& x, const std::int8_t* const (&rows)[V::kWidth],
+                               const BytesAhead& ahead) {
     constexpr std::int64_t kSpan = kDotBlock<V> > kRoundedGroup ? kDotBlock<V> : kRoundedGroup;
     constexpr int kGroups = static_cast<int>(kSpan / kRoundedGroup), kLanes = V::kWidth / kGroups;
     const auto* values = static_cast<const typename V::DotInput*>(x.values);
@@ -284,7 +285,7 @@ typename V::Float one_row_tile(const RoundedRows& x, const std::int8_t* const (&
 #pragma GCC unroll 16
             for (int i = 0; i < V::kWidth; ++i) {
                 sums[i] = V::dot(sums[i], V::load_weights(rows[i] + b, left...), input);
-                __builtin_prefetch(rows[i] + b + ahead);
+                ahead(rows[i], b, i);
             }
         };
         for (std::int64_t b = k; b < k + kSpan && b < x.cols; b += kDotBlock<V>) {
@@ -306,18 +307,14 @@ typename V::Float one_row_tile(const RoundedRows& x, const std::int8_t* const (&
     return total;
 }
 
-// Bytes: what is fetched farther ahead would be forgotten before it is used.
-constexpr std::int64_t kFarthestAhead = 64 * 1024;
-constexpr std::int64_t kAheadInRow = 1024;
-
 template <class V>
 void one_row(const LinearTask& task, float* products) {
     const auto* weight = static_cast<const std::int8_t*>(task.weight);
-    const std::int64_t tile = V::kWidth * task.cols, ahead = tile <= kFarthestAhead ? tile : kAheadInRow;
     for (std::int64_t first = task.begin; first < task.end; first += V::kWidth) {
         const std::int64_t count = task.end - first < V::kWidth ? task.end - first : V::kWidth;
         const std::int8_t* rows[V::kWidth];
         tile_rows([&](std::int64_t n) { return weight + (first + n) * task.cols; }, 0, count, rows);
+        const BytesAhead ahead(rows[0], task.cols, V::kWidth, kDotBlock<V>, task.end - first <= V::kWidth);
         V::store(products, one_row_tile<V>(*task.rounded, rows, ahead));
         finish_row<V>(task, products, 0, first, count);
     }
