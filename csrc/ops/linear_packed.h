@@ -15,14 +15,14 @@ namespace {
 
 constexpr int kPackedColumns = 4;
 // Floats of W that stay in the second-level cache while all of x passes by.
-constexpr std::int64_t kBlockFloats = 96 * 1024;
+constexpr std::int64_t kBlockFloats = 144 * 1024;
 constexpr std::int64_t kMostBlockRows = 128;
-// A stretch of K: 6 rows of x are 18 kB, 4 of W are 12 kB, beside the sums that wait for the next stretch. A multiple
+// A stretch of K: 6 rows of x are 24 kB, 4 of W are 16 kB, beside the sums that wait for the next stretch. A multiple
 // of every vector's width.
-constexpr std::int64_t kDepth = 768;
+constexpr std::int64_t kDepth = 1024;
 
-// Rows of x that are packed at a time, to bound the scratch.
-constexpr std::int64_t kMostRows = 192;
+// Rows of x that are packed at a time, to bound the scratch; W is packed anew for each such part.
+constexpr std::int64_t kMostRows = 512;
 
 inline std::int64_t block_rows(std::int64_t cols) {
     const std::int64_t rows = kBlockFloats / (cols > 0 ? cols : 1) / 8 * 8;
@@ -198,9 +198,9 @@ void packed_rows(const LinearTask& task, std::int64_t begin, std::int64_t end, c
 template <class V, class T>
 void linear_packed(const LinearTask& task, float* memory) {
     const PackedScratch<V> scratch(task, memory);
-    const std::int64_t rows = all_rows(task);
-    for (std::int64_t m = 0; m < rows; m += kMostRows) {
-        packed_rows<V, T>(task, m, rows - m < kMostRows ? rows : m + kMostRows, scratch);
+    const std::int64_t rows = all_rows(task), parts = (rows + kMostRows - 1) / kMostRows;
+    for (std::int64_t i = 0; i < parts; ++i) {
+        packed_rows<V, T>(task, rows * i / parts, rows * (i + 1) / parts, scratch);
     }
 }
 
