@@ -25,7 +25,10 @@ BlockCache::Block BlockCache::take(std::size_t bytes) {
         const bool fits = it->size >= bytes && it->size - bytes <= bytes / 2;
         if (fits && (best == blocks_.end() || it->size < best->size)) best = it;
     }
-    if (best == blocks_.end()) return {};
+    if (best == blocks_.end()) {
+        free_oldest(bytes);
+        return {};
+    }
     const Block block = *best;
     blocks_.erase(best);
     kept_ -= block.size;
@@ -41,13 +44,20 @@ bool BlockCache::keep(Block block) {
         return false;
     }
     kept_ += block.size;
-    auto first = blocks_.begin();
-    for (; kept_ > most_; ++first) {
-        kept_ -= first->size;
-        std::free(first->memory);
-    }
-    blocks_.erase(blocks_.begin(), first);
+    if (kept_ > most_) free_oldest(kept_ - most_);
     return true;
+}
+
+// At least so many bytes, or all.
+void BlockCache::free_oldest(std::size_t bytes) {
+    std::size_t freed = 0;
+    auto end = blocks_.begin();
+    for (; end != blocks_.end() && freed < bytes; ++end) {
+        freed += end->size;
+        std::free(end->memory);
+    }
+    kept_ -= freed;
+    blocks_.erase(blocks_.begin(), end);
 }
 
 }  // namespace lrengine

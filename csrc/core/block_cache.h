@@ -22,13 +22,17 @@ public:
         std::size_t size = 0;
     };
 
-    // A block of at least `bytes`, and not more than half as much again; memory is null if there is none.
+    // A block of at least `bytes`, and not more than half as much again; memory is null if there is none. Then as many
+    // bytes are freed, those that have been here longest first: with what the caller gets elsewhere, memory does not
+    // grow.
     Block take(std::size_t bytes);
 
     // False: the block stays the caller's. Blocks that have been here longest make room.
     bool keep(Block block);
 
 private:
+    void free_oldest(std::size_t bytes);
+
     const std::size_t most_;
     std::mutex mutex_;
     std::vector<Block> blocks_;  // oldest first
