@@ -9,13 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
 from training_support import SAMPLE, write_lines
 
 from lrengine.cli import main
 from lrengine.data.tokenization import save_tokenizer, train_tokenizer
-from lrengine.models import LayerFusionForSequenceClassification
+from lrengine.models import LayerFusionForSequenceClassification, SwcmForConditionalGeneration
 from lrengine.models.kept_states import KeptStates
+from lrengine.models.swcm_layers import NormalLayer
 from lrengine.training import TrainConfig, train
 from tiny import tiny_encoder, tiny_llm
 
@@ -49,9 +51,10 @@ def workplace(tmp_path, monkeypatch):
         for language in LANGUAGES:
             write_lines(tmp_path / "text" / folder / f"{language}.jsonl", rows(language))
     files = [f"text/parallel/{language}.jsonl" for language in ("zh", "ug", "kk", "mn", "dz")]
-    joining().main(["text/wide.jsonl", *files])
-    joining().main(["text/zh-kk.jsonl", files[0], files[2], "--pairs", "5000"])
-    joining().main(["text/zh-kk-all.jsonl", files[0], files[2]])
+    joining = script("join_languages")
+    joining.main(["text/wide.jsonl", *files])
+    joining.main(["text/zh-kk.jsonl", files[0], files[2], "--pairs", "5000"])
+    joining.main(["text/zh-kk-all.jsonl", files[0], files[2]])
     tokenizer = train_tokenizer([row["text"] for language in LANGUAGES for row in rows(language)], 120)
     for name in ("emoji", "swcm", "kk", "kk-6", "english", "component"):
         tiny_encoder("bert", pad_token_id=1).save_pretrained(f"runs/e5-{name}")
@@ -61,8 +64,8 @@ def workplace(tmp_path, monkeypatch):
     return tmp_path
 
 
-def joining() -> Any:
-    spec = importlib.util.spec_from_file_location("join_languages", RECIPES / "join_languages.py")
+def script(name: str) -> Any:
+    spec = importlib.util.spec_from_file_location(name, RECIPES / f"{name}.py")
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -84,11 +87,27 @@ def test_a_recipe_trains_and_is_evaluated(recipe, workplace, capsys):
     assert scores["examples"] and scores["leaked"] == {"same": 0, "near": scores["leaked"]["near"]}
 
 
+def test_duplicated_normal_layers_are_copies_of_encoder_layers_and_train_on(workplace):
+    recipe = str(RECIPES / "swcm_zh_kk.yaml")
+    script("duplicate_normal_layers").main([recipe, "runs/duplicated"])
+    model = SwcmForConditionalGeneration.from_pretrained("runs/duplicated")
+    normal = [layer for layer in model.decoder.layers if isinstance(layer, NormalLayer)]
+    of_encoder = model.encoder.encoder.layer[2]  # the one before the first normal layer
+    for block in (normal[0].self_attention, normal[0].cross_attention):
+        assert torch.equal(block.q_proj.weight, of_encoder.attention.self.query.weight)
+        assert torch.equal(block.out_proj.bias, of_encoder.attention.output.dense.bias)
+    assert torch.equal(normal[0].ffn.fc_in.weight, of_encoder.intermediate.dense.weight)
+    assert torch.equal(normal[0].norm3.weight, of_encoder.output.LayerNorm.weight)
+    overrides = ["model.path=runs/duplicated", "model.encoder=null", "model.options={}", "run.save_every=null"]
+    overrides += [f"run.{name}={value}" for name, value in SHORT.items()]
+    assert main(["train", recipe, *(f"--set={change}" for change in overrides)]) == 0
+
+
 def test_joining_keeps_strings_of_one_split(tmp_path):
     for name, split in (("zh", "train"), ("ug", "train"), ("kk", "test")):
         pairs = [{"en": "a", "text": f"{name} a", "split": "train"}, {"en": "b", "text": f"{name} b", "split": split}]
         write_lines(tmp_path / f"{name}.jsonl", [*pairs, {"en": "a", "text": "second", "split": "train"}])
-    found = joining().join([tmp_path / f"{name}.jsonl" for name in ("zh", "ug", "kk")])
+    found = script("join_languages").join([tmp_path / f"{name}.jsonl" for name in ("zh", "ug", "kk")])
     assert found == [{"en": "a", "split": "train", "zh": "zh a", "ug": "ug a", "kk": "kk a"}]
 
 
@@ -105,7 +124,7 @@ ROWS = [
 
 def test_no_held_out_string_is_left_in_training():
     """Nor one that differs in case, digits and signs alone, in any language; "10" is not near "关闭！"."""
-    kept, taken = joining().without_leaks(ROWS)
+    kept, taken = script("join_languages").without_leaks(ROWS)
     assert [(row["en"], sorted(row.keys() - {"en", "split"})) for row in kept] == [
         ("Close", ["kk", "ug"]),  # its Chinese is a test string
         ("Shut", ["kk", "ug", "zh"]),  # a test row is as it was
@@ -119,7 +138,7 @@ def test_no_held_out_string_is_left_in_training():
 
 def test_dev_strings_that_stand_in_test_are_taken_out_too():
     rows = [{**ROWS[1], "split": split, "en": split} for split in ("test", "dev")]
-    assert [row["en"] for row in joining().without_leaks(rows)[0]] == ["test"]
+    assert [row["en"] for row in script("join_languages").without_leaks(rows)[0]] == ["test"]
 
 
 def test_a_thinner_training_set_is_part_of_a_thicker_one():
@@ -128,7 +147,7 @@ def test_a_thinner_training_set_is_part_of_a_thicker_one():
     ]
     found = {}
     for pairs in (4, 8):
-        thin = joining().thinned(rows, "zh", pairs)
+        thin = script("join_languages").thinned(rows, "zh", pairs)
         training = [row for row in thin if row["split"] == "train"]
         assert [sum(name in row for row in training) for name in ("kk", "ug")] == [pairs, pairs]
         assert [row for row in thin if row["split"] != "train"] == [row for row in rows if row["split"] != "train"]
