@@ -14,12 +14,15 @@ constexpr std::size_t kSmallest = std::size_t{1} << 20;
 }  // namespace
 
 BlockCache::~BlockCache() {
-    for (const Block& block : blocks_) std::free(block.memory);
+    // In a child of fork() another thread may have been changing the list.
+    const std::unique_lock lock(mutex_, std::try_to_lock);
+    if (lock) free_oldest(kept_);
 }
 
 BlockCache::Block BlockCache::take(std::size_t bytes) {
+    if (bytes < kSmallest) return {};
     const std::unique_lock lock(mutex_, std::try_to_lock);
-    if (bytes < kSmallest || !lock) return {};
+    if (!lock) return {};
     auto best = blocks_.end();
     for (auto it = blocks_.begin(); it != blocks_.end(); ++it) {
         const bool fits = it->size >= bytes && it->size - bytes <= bytes / 2;
@@ -36,8 +39,9 @@ BlockCache::Block BlockCache::take(std::size_t bytes) {
 }
 
 bool BlockCache::keep(Block block) {
+    if (block.size < kSmallest || block.size > most_) return false;
     const std::unique_lock lock(mutex_, std::try_to_lock);
-    if (block.size < kSmallest || block.size > most_ || !lock) return false;
+    if (!lock) return false;
     try {
         blocks_.push_back(block);
     } catch (const std::bad_alloc&) {

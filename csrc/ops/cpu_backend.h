@@ -12,6 +12,14 @@
 #include "ops/backend.h"
 #include "ops/cpu_kernels.h"
 
+#if defined(__SANITIZE_ADDRESS__)
+#define LRENGINE_ADDRESS_SANITIZER 1
+#elif defined(__has_feature)
+#define LRENGINE_ADDRESS_SANITIZER __has_feature(address_sanitizer)
+#else
+#define LRENGINE_ADDRESS_SANITIZER 0
+#endif
+
 namespace lrengine {
 
 struct Together;
@@ -63,7 +71,8 @@ private:
     }
 
     // Bytes of blocks that the next request may take over: activations of some thousand tokens of a base model.
-    static constexpr std::size_t kMostKept = std::size_t{64} << 20;
+    // None under AddressSanitizer, which would not see their use after they were given back.
+    static constexpr std::size_t kMostKept = LRENGINE_ADDRESS_SANITIZER ? 0 : std::size_t{64} << 20;
 
     BlockCache kept_{kMostKept};
     ThreadPool pool_;

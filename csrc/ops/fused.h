@@ -57,8 +57,8 @@ struct AttendProjectArgs {
 
 // A feed-forward block of two products, or with a gate (its weight is null without one) of three: norm(norm), then
 //     activation(linear(in))    or    activation(linear(gate)) * linear(in)
-// to out.x, then linear(out). in, gate and out have no activation of their own, in and gate no residual. What in and
-// gate write, where it is not out.x, may be left unwritten. out.out may be the memory of norm.x, norm.out or in.x.
+// to out.x, then linear(out). in, gate and out have no activation of their own, in and gate no residual. out.x,
+// and what in and gate write, may be left unwritten. out.out may be the memory of norm.x, norm.out or in.x, row by row.
 struct FeedForwardArgs {
     std::optional<NormArgs> norm;
     LinearArgs gate, in;

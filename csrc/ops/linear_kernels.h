@@ -38,11 +38,15 @@ void widen(DType dtype, const void* row, float factor, std::int64_t count, float
 // are to find W in the second-level cache.
 constexpr std::int64_t kDirectColumns = 128;
 constexpr std::int64_t kDirectBytes = 256 * 1024;
+
 // Few rows of x: W is read where it lies.
 template <class V, int Rows, class T>
 void direct_tile(const LinearTask& task, std::int64_t m, std::int64_t first, std::int64_t count, float* products) {
     constexpr int kCols = tile_cols<V, Rows>();
     const std::int64_t bytes = row_bytes<T>(task.cols);
+    // A row of int4 is read a vector of bytes at a time, each of two weights.
+    constexpr bool kIsInt4 = std::is_same_v<T, Int4Row>;
+    const std::int64_t block = row_bytes<T>(kIsInt4 ? 2 * V::kWidth : V::kWidth);
     const char* begin = static_cast<const char*>(task.weight) + first * bytes;
     decltype(weight_row<T>(task, 0)) rows[kCols];
     for (std::int64_t n = 0; n < count; n += kCols) {
@@ -56,7 +60,7 @@ void direct_tile(const LinearTask& task, std::int64_t m, std::int64_t first, std
             add(RowsAhead(bytes, kCols));
         } else {
             const bool is_last = task.end - first - n <= kCols;
-            add(BytesAhead(begin + n * bytes, bytes, kCols, row_bytes<T>(V::kWidth), is_last));
+            add(BytesAhead(begin + n * bytes, bytes, kCols, block, is_last));
         }
         tile.finish(products + n, kDirectColumns);
     }

@@ -14,15 +14,19 @@ namespace lrengine {
 namespace {
 
 constexpr int kPackedColumns = 4;
-// Floats of W that stay in the second-level cache while all of x passes by.
+// Floats of W that stay in the second-level cache (576 of 1,024 kB) while all of x passes by.
 constexpr std::int64_t kBlockFloats = 144 * 1024;
 constexpr std::int64_t kMostBlockRows = 128;
-// A stretch of K: 6 rows of x are 24 kB, 4 of W are 16 kB, beside the sums that wait for the next stretch. A multiple
-// of every vector's width.
+// A stretch of K: 6 rows of x are 24 kB, 4 of W are 16 kB, beside the sums that wait for the next stretch, for 48 kB. A
+// multiple of every vector's width.
 constexpr std::int64_t kDepth = 1024;
 
-// Rows of x that are packed at a time, to bound the scratch; W is packed anew for each such part.
-constexpr std::int64_t kMostRows = 512;
+// Rows of x that are packed at a time, 6 MB of them at most; W is packed anew for each such part.
+inline std::int64_t most_packed_rows(std::int64_t cols) {
+    constexpr std::int64_t kFloats = 512 * 3072, kMost = 512;
+    const std::int64_t rows = kFloats / (cols > 0 ? cols : 1) / 8 * 8;
+    return rows < 8 ? 8 : rows > kMost ? kMost : rows;
+}
 
 inline std::int64_t block_rows(std::int64_t cols) {
     const std::int64_t rows = kBlockFloats / (cols > 0 ? cols : 1) / 8 * 8;
@@ -48,7 +52,7 @@ struct PackedScratch {
           x(w + block_rows(task.cols) * row) {}
 
     static std::int64_t floats(std::int64_t rows, std::int64_t cols) {
-        const std::int64_t packed = block_rows(cols) + (rows < kMostRows ? rows : kMostRows);
+        const std::int64_t packed = block_rows(cols) + (rows < most_packed_rows(cols) ? rows : most_packed_rows(cols));
         return kProducts * (1 + V::kWidth) + packed * (cols + V::kWidth);
     }
 };
@@ -198,7 +202,7 @@ void packed_rows(const LinearTask& task, std::int64_t begin, std::int64_t end, c
 template <class V, class T>
 void linear_packed(const LinearTask& task, float* memory) {
     const PackedScratch<V> scratch(task, memory);
-    const std::int64_t rows = all_rows(task), parts = (rows + kMostRows - 1) / kMostRows;
+    const std::int64_t rows = all_rows(task), most = most_packed_rows(task.cols), parts = (rows + most - 1) / most;
     for (std::int64_t i = 0; i < parts; ++i) {
         packed_rows<V, T>(task, rows * i / parts, rows * (i + 1) / parts, scratch);
     }

@@ -87,6 +87,7 @@ void CpuBackend::round(std::span<const RoundedRows> inputs) {
 // One job over the outputs of all weights.
 void CpuBackend::multiply_rounded(std::span<const Together> together, std::int64_t work) {
     const std::int64_t outputs = outputs_of(together), tiles = (outputs + kTile - 1) / kTile;
+    if (outputs == 0) return;
     const auto piece = [&](const LinearTask& task) {
         kernels_.linear_rounded(task, piece_scratch().get<char>(kernels_.rounded_scratch(task.cols)));
     };
@@ -102,11 +103,9 @@ void CpuBackend::linear_rounded(std::span<const LinearArgs> products) {
         std::vector<LinearTask> others;
         std::vector<Together> together = by_weight(parts, others);
         std::vector<RoundedRows> inputs = inputs_of(together);
-        if (outputs_of(together) > 0) {
-            place(kernels_, inputs);
-            round(inputs);
-            multiply_rounded(together, work_of(parts));
-        }
+        place(kernels_, inputs);
+        round(inputs);
+        multiply_rounded(together, work_of(parts));
         parts = rows_of(products, row);
     }
 }
@@ -129,6 +128,7 @@ void CpuBackend::feed_forward(const FeedForwardArgs& args) {
     for (std::int64_t row = kRowsAtOnce; !parts.empty(); row += kRowsAtOnce) {
         std::array together{Together{task_of(parts[0]), inner}, Together{task_of(parts[1]), args.out.weight.rows}};
         std::vector<RoundedRows> inputs = inputs_of(together);
+        expect(inputs.size() == 2, "feed_forward: the inner state is its own input");
         place(kernels_, inputs);
         together[0].task.rounded_out = &inputs[1];
         round(std::span(inputs).first(1));

@@ -218,12 +218,13 @@ void rounded_tile(const typename V::DotInput* x, const std::int32_t* panel, std:
 // Whether a panel's outputs are just a group of the row that they are part of, and a row is filled by them.
 template <class V>
 bool rounds_outputs(std::int64_t outputs) {
-    return kPanelColumns<V> == kRoundedGroup && outputs == rounded_row<V>(outputs);
+    return kPanelColumns<V> == kRoundedGroup && outputs > 0 && outputs == rounded_row<V>(outputs);
 }
 
 // The group that begins at column `first` of task.rounded_out, of a tile's rows, from their products with the panel.
 template <class V, int Rows>
 void round_outputs(const LinearTask& task, const float* products, std::int64_t m, std::int64_t first) {
+    static_assert(kPanelColumns<V> == kRoundedGroup);
     using Input = typename V::DotInput;
     const RoundedRows& target = *task.rounded_out;
     float outputs[Rows][kRoundedGroup];
@@ -256,7 +257,9 @@ void panel_rows(const LinearTask& task, const std::int32_t* panel, std::int64_t 
     for_even_row_tiles<V::kDotRows>(x.rows, [&](std::int64_t m, auto tile) {
         rounded_tile<V, tile.value>(values + m * size, panel, size, x.scales + m * groups, x.starts + m * groups,
                                     groups, products, next);
-        if (task.rounded_out != nullptr) return round_outputs<V, tile.value>(task, products, m, first);
+        if constexpr (kPanelColumns<V> == kRoundedGroup) {
+            if (task.rounded_out != nullptr) return round_outputs<V, tile.value>(task, products, m, first);
+        }
         for (int r = 0; r < tile.value; ++r) finish_row<V>(task, products + r * kPanelColumns<V>, m + r, first, count);
     });
 }
@@ -323,7 +326,8 @@ void one_row(const LinearTask& task, float* products) {
 // Outputs [task.begin, task.end) of all rows of the task and of those behind it.
 template <class V>
 void linear_rounded(const LinearTask& task, void* scratch) {
-    if (task.rows == 1 && task.next == nullptr) return one_row<V>(task, static_cast<float*>(scratch));
+    if (task.rows == 1 && task.next == nullptr && task.rounded_out == nullptr)
+        return one_row<V>(task, static_cast<float*>(scratch));
     const std::int64_t size = rounded_row<V>(task.cols);
     auto* panel = static_cast<std::int32_t*>(scratch);
     auto* products = static_cast<float*>(scratch) + kPanelColumns<V> * (size / kDotDepth<V>);

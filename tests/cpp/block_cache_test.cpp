@@ -36,13 +36,35 @@ TEST(block_cache_gives_the_smallest_that_is_large_enough_and_none_that_is_far_to
     const BlockCache::Block five = block_of(5 * kMiB), four = block_of(4 * kMiB);
     REQUIRE(cache.keep(five));
     REQUIRE(cache.keep(four));
-    const BlockCache::Block found = cache.take(3 * kMiB);
+    const BlockCache::Block found = cache.take(4 * kMiB - 64);
     CHECK(found.memory == four.memory);
     const BlockCache::Block other = cache.take(4 * kMiB);
     CHECK(other.memory == five.memory);
     CHECK_EQUAL(other.size, 5 * kMiB);
     free_block(found);
     free_block(other);
+}
+
+TEST(block_cache_gives_nothing_far_too_large) {
+    BlockCache cache(64 * kMiB);
+    REQUIRE(cache.keep(block_of(5 * kMiB)));
+    CHECK(cache.take(3 * kMiB).memory == nullptr);
+}
+
+// What is taken, and what makes room, counts no longer.
+TEST(block_cache_keeps_as_much_as_it_may) {
+    BlockCache cache(8 * kMiB);
+    for (int turn = 0; turn < 3; ++turn) {
+        const BlockCache::Block first = block_of(4 * kMiB), second = block_of(4 * kMiB);
+        REQUIRE(cache.keep(block_of(8 * kMiB)));
+        REQUIRE(cache.keep(first));  // the 8 go
+        REQUIRE(cache.keep(second));
+        const BlockCache::Block one = cache.take(4 * kMiB), other = cache.take(4 * kMiB);
+        CHECK(one.memory == first.memory);
+        CHECK(other.memory == second.memory);
+        free_block(one);
+        free_block(other);
+    }
 }
 
 // What it cannot give is taken elsewhere: it gives up as much, so that the two together do not grow.

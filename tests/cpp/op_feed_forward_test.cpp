@@ -262,7 +262,10 @@ OP_TEST(feed_forward_gives_the_bits_of_its_ops) {
 CPU_TEST(feed_forward_of_int8_weights_gives_the_bits_of_its_ops, "a GPU's is the exact product") {
     Random random(10);
     for (const std::int64_t inner : {64, 320, 328, 3072}) {
-        for (const std::int64_t rows : {1, 2, 5, 6, 7, 64, inner == 320 ? 1100 : 13}) {
+        std::vector<std::int64_t> all_rows{1, 2, 5, 6, 7, 64};
+        // Rows are computed by 512: one is left, or many.
+        if (inner == 320) all_rows.insert(all_rows.end(), {512, 513, 1025, 1100});
+        for (const std::int64_t rows : all_rows) {
             for (const bool gated : {false, true}) {
                 const Block test({.type = DType::kInt8,
                                   .rows = rows,
@@ -285,7 +288,7 @@ CPU_TEST(feed_forward_of_int8_weights_gives_the_bits_of_its_ops, "a GPU's is the
 
 CPU_TEST(feed_forward_of_int8_weights_over_what_it_reads, "a GPU's is the exact product") {
     Random random(11);
-    for (const std::int64_t rows : {3, 600}) {
+    for (const std::int64_t rows : {3, 513, 600}) {
         const BlockCase setup{.type = DType::kInt8,
                               .rows = rows,
                               .cols = 64,
@@ -305,7 +308,7 @@ CPU_TEST(feed_forward_of_int8_weights_over_what_it_reads, "a GPU's is the exact 
     }
 }
 
-// NaN and Inf of one row stay in that row; a state of zeros is no division by zero.
+// NaN and Inf of one row stay in that row.
 CPU_TEST(feed_forward_of_int8_weights_with_rows_that_cannot_be_scaled, "a GPU's is the exact product") {
     Random random(12);
     Block test({.type = DType::kInt8, .rows = 6, .cols = 64, .inner = 64, .outputs = 7, .norm = {}, .residual = false},
@@ -319,6 +322,48 @@ CPU_TEST(feed_forward_of_int8_weights_with_rows_that_cannot_be_scaled, "a GPU's 
     for (std::int64_t n = 0; n < 7; ++n) {
         CHECK(std::isnan(test.out.at(1, n)) && std::isnan(test.out.at(2, n)));
         for (const std::int64_t m : {0, 3, 4, 5}) CHECK(same_bits(test.out.at(m, n), before.at(m, n)));
+    }
+}
+
+// An inner state of zeros, or nearly, is no division by zero.
+CPU_TEST(feed_forward_of_int8_weights_whose_inner_state_is_nothing, "a GPU's is the exact product") {
+    Random random(14);
+    for (const float bias : {-1e3f, 1e-38f}) {
+        const Block test({.type = DType::kInt8,
+                          .rows = 7,
+                          .cols = 64,
+                          .inner = 64,
+                          .outputs = 9,
+                          .norm = {},
+                          .activation = Activation::kRelu,
+                          .residual = false},
+                         random);
+        for (std::int64_t m = 0; m < 7; ++m) {
+            for (std::int64_t k = 0; k < 64; ++k) test.x.set(m, k, 0.0f);
+        }
+        FeedForwardArgs args = test.args();
+        const std::vector<float> biases(64, bias);
+        args.in.bias.data = biases.data();
+        backend().feed_forward(args);
+        for (std::int64_t m = 0; m < 7; ++m) {
+            for (std::int64_t n = 0; n < 9; ++n) CHECK(is_close(test.out.at(m, n), test.last_bias[n], 1e-30));
+        }
+    }
+}
+
+// Nothing to compute is nothing done.
+CPU_TEST(feed_forward_of_int8_weights_without_rows_or_outputs, "of the CPU's integer products") {
+    Random random(15);
+    for (const std::int64_t rows : {0, 3}) {
+        const Block test({.type = DType::kInt8,
+                          .rows = rows,
+                          .inner = 64,
+                          .outputs = rows == 0 ? 5 : 0,
+                          .norm = {},
+                          .residual = false},
+                         random);
+        backend().feed_forward(test.args());
+        CHECK(test.out.is_written_exactly());
     }
 }
 

@@ -135,8 +135,9 @@ LRENGINE_API const char* lrengine_label(const lrengine_engine* engine, size_t in
 typedef struct lrengine_memory {
     size_t struct_size;
     uint64_t weight_bytes;       /* mapped or converted */
-    uint64_t request_bytes;      /* caches and scratch of the requests that are open now, on this engine;
-                                    not what each thread keeps to pack a product in, some hundred KB */
+    uint64_t request_bytes;      /* caches and scratch of the requests that are open now, on this engine; not what
+                                    a thread keeps to pack a product in (up to 10 MB after thousands of tokens),
+                                    and not scratch that is kept on a CPU for the next request, up to 64 MiB */
     uint64_t peak_request_bytes; /* the most that request_bytes has been */
 } lrengine_memory;
 #define LRENGINE_MEMORY_INIT {sizeof(lrengine_memory), 0, 0, 0}
