@@ -32,26 +32,24 @@ private:
     std::int64_t distance_;
 };
 
-// The next tile in the order of memory, and not in that of use: `block` bytes for each that are read of a row. Up to
-// 12% faster for weights of one byte, where memory is busy; a tenth slower for float32. After the last tile nothing
-// new.
+// The next tile of Rows rows in the order of memory, and not in that of use: once a line, where Block bytes of each row
+// are read at a time. Up to an eighth faster for weights of one byte, where memory is busy; a tenth slower for float32.
+// After the last tile nothing new. For tiles up to kFarthest bytes.
+template <int Rows, std::int64_t Block>
 class BytesAhead {
 public:
-    BytesAhead(const void* first, std::int64_t row_bytes, std::int64_t tile, std::int64_t block, bool is_last) {
-        constexpr std::int64_t kFarthest = 128 * 1024, kInRow = 1024;
-        const bool is_near = row_bytes * tile <= kFarthest;
-        base_ = static_cast<const char*>(first) + (!is_near ? kInRow : is_last ? 0 : row_bytes * tile);
-        step_ = is_near ? tile : 1;
-        row_step_ = is_near ? block : row_bytes;
-    }
+    static constexpr std::int64_t kFarthest = 128 * 1024;
+
+    BytesAhead(const void* tile, std::int64_t row_bytes, bool is_last)
+        : base_(static_cast<const char*>(tile) + (is_last ? 0 : row_bytes * Rows)) {}
 
     void operator()(const void*, std::int64_t byte, std::int64_t row) const {
-        __builtin_prefetch(base_ + byte * step_ + row * row_step_);
+        constexpr std::int64_t kLine = 64;
+        if (row * Block % kLine == 0) __builtin_prefetch(base_ + byte * Rows + row * Block);
     }
 
 private:
     const char* base_;
-    std::int64_t step_, row_step_;
 };
 
 // Sums of Rows x Cols dot products x_m . w_n, in registers. One vector of sums a pair, whatever the tile: see

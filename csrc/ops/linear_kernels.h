@@ -45,8 +45,8 @@ void direct_tile(const LinearTask& task, std::int64_t m, std::int64_t first, std
     constexpr int kCols = tile_cols<V, Rows>();
     const std::int64_t bytes = row_bytes<T>(task.cols);
     // A row of int4 is read a vector of bytes at a time, each of two weights.
-    constexpr bool kIsInt4 = std::is_same_v<T, Int4Row>;
-    const std::int64_t block = row_bytes<T>(kIsInt4 ? 2 * V::kWidth : V::kWidth);
+    constexpr std::int64_t kBlock = std::is_same_v<T, Int4Row> ? V::kWidth : row_bytes<T>(V::kWidth);
+    using Near = BytesAhead<kCols, kBlock>;
     const char* begin = static_cast<const char*>(task.weight) + first * bytes;
     decltype(weight_row<T>(task, 0)) rows[kCols];
     for (std::int64_t n = 0; n < count; n += kCols) {
@@ -56,11 +56,10 @@ void direct_tile(const LinearTask& task, std::int64_t m, std::int64_t first, std
         const auto add = [&](const auto& ahead) {
             tile.add(task.x + m * task.x_stride, task.x_stride, rows, task.cols, ahead);
         };
-        if constexpr (std::is_same_v<T, float>) {
+        if (std::is_same_v<T, float> || kCols * bytes > Near::kFarthest) {
             add(RowsAhead(bytes, kCols));
         } else {
-            const bool is_last = task.end - first - n <= kCols;
-            add(BytesAhead(begin + n * bytes, bytes, kCols, block, is_last));
+            add(Near(begin + n * bytes, bytes, task.end - first - n <= kCols));
         }
         tile.finish(products + n, kDirectColumns);
     }

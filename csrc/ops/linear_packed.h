@@ -89,7 +89,7 @@ auto weight_row(const LinearTask& task, std::int64_t n) {
 }
 
 template <class T>
-std::int64_t row_bytes(std::int64_t cols) {
+constexpr std::int64_t row_bytes(std::int64_t cols) {
     return std::is_same_v<T, Int4Row> ? cols / 2 : cols * static_cast<std::int64_t>(sizeof(T));
 }
 

@@ -272,9 +272,8 @@ std::int64_t tile_steps(const LinearTask& task) {
 
 // Outputs [first, first + kWidth) of one row, for which packing W would not pay: the lanes of a sum are products that
 // lie apart in K, and are put together when a vector or a group of columns ends.
-template <class V>
-typename V::Float one_row_tile(const RoundedRows& x, const std::int8_t* const (&rows)[V::kWidth],
-                               const BytesAhead& ahead) {
+template <class V, class Ahead>
+typename V::Float one_row_tile(const RoundedRows& x, const std::int8_t* const (&rows)[V::kWidth], const Ahead& ahead) {
     constexpr std::int64_t kSpan = kDotBlock<V> > kRoundedGroup ? kDotBlock<V> : kRoundedGroup;
     constexpr int kGroups = static_cast<int>(kSpan / kRoundedGroup), kLanes = V::kWidth / kGroups;
     const auto* values = static_cast<const typename V::DotInput*>(x.values);
@@ -317,8 +316,13 @@ void one_row(const LinearTask& task, float* products) {
         const std::int64_t count = task.end - first < V::kWidth ? task.end - first : V::kWidth;
         const std::int8_t* rows[V::kWidth];
         tile_rows([&](std::int64_t n) { return weight + (first + n) * task.cols; }, 0, count, rows);
-        const BytesAhead ahead(rows[0], task.cols, V::kWidth, kDotBlock<V>, task.end - first <= V::kWidth);
-        V::store(products, one_row_tile<V>(*task.rounded, rows, ahead));
+        using Near = BytesAhead<V::kWidth, kDotBlock<V>>;
+        if (V::kWidth * task.cols > Near::kFarthest) {
+            V::store(products, one_row_tile<V>(*task.rounded, rows, RowsAhead(task.cols, V::kWidth)));
+        } else {
+            const Near ahead(rows[0], task.cols, task.end - first <= V::kWidth);
+            V::store(products, one_row_tile<V>(*task.rounded, rows, ahead));
+        }
         finish_row<V>(task, products, 0, first, count);
     }
 }
