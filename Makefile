@@ -115,8 +115,8 @@ test-gcc test-clang: test-%: $(VENV)/.built $(VENV)/.test-ready
 
 # The kernels for 64-bit ARM and an engine on them, compiled for it and run by qemu-user. Needs g++-aarch64-linux-gnu and
 # qemu-user. -O2: -O3 costs a third more to compile here.
-NEON_TESTS := op_backend op_cached_attention op_attention op_elementwise op_embedding op_feed_forward op_linear op_linear_rounded op_linear_rows op_layer_mix \
-    op_mixed_linear op_norm op_rope op_select turns capi_generate
+NEON_TESTS := op_backend op_cached_attention op_attention op_elementwise op_embedding op_feed_forward op_feed_forward_rounded \
+    op_linear op_linear_rounded op_linear_rows op_layer_mix op_mixed_linear op_norm op_rope op_select turns capi_generate
 test-neon: $(VENV)/.ready
 	cmake -S csrc -B build/neon -GNinja --toolchain $(CURDIR)/csrc/cmake/aarch64-linux-gnu.cmake -DLRENGINE_TESTS=ON \
 	    -DLRENGINE_WERROR=ON -DLRENGINE_POISON=ON -DLRENGINE_CUDA=OFF -DCMAKE_CXX_FLAGS_RELEASE="-O2 -DNDEBUG" \

@@ -11,6 +11,9 @@
 // once, x as int8 once a panel, out once; 2 M N K operations. The floor of few rows is W's bytes, of many the dot
 // products: 128 a cycle and pipe with AVX-512 VNNI; scaling groups adds 8 instructions to G / 4 * 3.
 //
+// Where a panel is as wide as a group, a tile's outputs can be left as the rounded rows of the product that reads them
+// (task.rounded_out), to the same integers that rounding them later would give.
+//
 // An instruction set has
 //
 //     V::Int                          kWidth lanes of int32: set_int(i), load_int(p), store_int(p, v)

@@ -1,0 +1,130 @@
+// feed_forward() with int8 weights, where a CPU rounds the inner state for the second product where the first makes it.
+#include <vector>
+
+#include "op_feed_forward.h"
+
+using namespace op_testing;
+
+// The inner state is rounded where it is made, or (one row, a gate, a width that is no whole number of panels) by the
+// second product: to the same integers.
+CPU_TEST(feed_forward_of_int8_weights_gives_the_bits_of_its_ops, "a GPU's is the exact product") {
+    Random random(10);
+    for (const std::int64_t inner : {64, 320, 328, 3072}) {
+        std::vector<std::int64_t> all_rows{1, 2, 5, 6, 7, 64};
+        // Rows are computed by 512: one is left, or many.
+        if (inner == 320) all_rows.insert(all_rows.end(), {512, 513, 1025, 1100});
+        for (const std::int64_t rows : all_rows) {
+            for (const bool gated : {false, true}) {
+                const Block test({.type = DType::kInt8,
+                                  .rows = rows,
+                                  .cols = 80,
+                                  .inner = inner,
+                                  .outputs = 38,
+                                  .gated = gated,
+                                  .activation = rows % 2 == 0 ? Activation::kGelu : Activation::kRelu},
+                                 random);
+                backend().feed_forward(test.args());
+                const TestMatrix together(rows, 38, 5, DType::kFloat32);
+                together.copy_from(test.out);
+                backend().Backend::feed_forward(test.args());
+                CHECK(test.out.is_written_exactly());
+                CHECK(same_bits(together, test.out));
+            }
+        }
+    }
+}
+
+CPU_TEST(feed_forward_of_int8_weights_over_what_it_reads, "a GPU's is the exact product") {
+    Random random(11);
+    for (const std::int64_t rows : {3, 513, 600}) {
+        const BlockCase setup{.type = DType::kInt8,
+                              .rows = rows,
+                              .cols = 64,
+                              .inner = 128,
+                              .outputs = 64,
+                              .norm = {},
+                              .place = Place::kStream};
+        const Block test(setup, random);
+        const TestMatrix before(rows, 64, 3, DType::kFloat32), together(rows, 64, 3, DType::kFloat32);
+        before.copy_from(test.x);
+        backend().feed_forward(test.args());
+        together.copy_from(test.x);
+        test.x.copy_from(before);
+        backend().Backend::feed_forward(test.args());
+        CHECK(!same_bits(before, test.x));
+        CHECK(same_bits(together, test.x));
+    }
+}
+
+// NaN and Inf of one row stay in that row.
+CPU_TEST(feed_forward_of_int8_weights_with_rows_that_cannot_be_scaled, "a GPU's is the exact product") {
+    Random random(12);
+    Block test({.type = DType::kInt8, .rows = 6, .cols = 64, .inner = 64, .outputs = 7, .norm = {}, .residual = false},
+               random);
+    backend().feed_forward(test.args());
+    const TestMatrix before(6, 7, 5, DType::kFloat32);
+    before.copy_from(test.out);
+    test.x.set(1, 63, kNan);
+    test.x.set(2, 0, kInf);
+    backend().feed_forward(test.args());
+    for (std::int64_t n = 0; n < 7; ++n) {
+        CHECK(std::isnan(test.out.at(1, n)) && std::isnan(test.out.at(2, n)));
+        for (const std::int64_t m : {0, 3, 4, 5}) CHECK(same_bits(test.out.at(m, n), before.at(m, n)));
+    }
+}
+
+// An inner state of zeros, or nearly, is no division by zero.
+CPU_TEST(feed_forward_of_int8_weights_whose_inner_state_is_nothing, "a GPU's is the exact product") {
+    Random random(14);
+    for (const float bias : {-1e3f, 1e-38f}) {
+        const Block test({.type = DType::kInt8,
+                          .rows = 7,
+                          .cols = 64,
+                          .inner = 64,
+                          .outputs = 9,
+                          .norm = {},
+                          .activation = Activation::kRelu,
+                          .residual = false},
+                         random);
+        for (std::int64_t m = 0; m < 7; ++m) {
+            for (std::int64_t k = 0; k < 64; ++k) test.x.set(m, k, 0.0f);
+        }
+        FeedForwardArgs args = test.args();
+        const std::vector<float> biases(64, bias);
+        args.in.bias.data = biases.data();
+        backend().feed_forward(args);
+        for (std::int64_t m = 0; m < 7; ++m) {
+            for (std::int64_t n = 0; n < 9; ++n) CHECK(is_close(test.out.at(m, n), test.last_bias[n], 1e-30));
+        }
+    }
+}
+
+// Nothing to compute is nothing done.
+CPU_TEST(feed_forward_of_int8_weights_without_rows_or_outputs, "of the CPU's integer products") {
+    Random random(15);
+    for (const std::int64_t rows : {0, 3}) {
+        const Block test({.type = DType::kInt8,
+                          .rows = rows,
+                          .inner = 64,
+                          .outputs = rows == 0 ? 5 : 0,
+                          .norm = {},
+                          .residual = false},
+                         random);
+        backend().feed_forward(test.args());
+        CHECK(test.out.is_written_exactly());
+    }
+}
+
+OP_TEST(feed_forward_of_int8_weights_refuses_shapes_that_do_not_fit) {
+    Random random(13);
+    const Block test({.type = DType::kInt8, .inner = 128}, random);
+    FeedForwardArgs args = test.args();
+    args.out.weight.cols = 64;
+    CHECK_ERROR(backend().feed_forward(args), ErrorCode::kInternal, "linear: ");
+    args = test.args();
+    args.in.weight.rows = 64;
+    CHECK_ERROR(backend().feed_forward(args), ErrorCode::kInternal, "linear: ");
+    args = test.args();
+    args.out.x.rows = 2;
+    CHECK_ERROR(backend().feed_forward(args), ErrorCode::kInternal, "linear: ");
+}
