@@ -93,9 +93,10 @@ struct CpuKernels {
     std::int64_t (*linear_scratch)(std::int64_t rows, std::int64_t cols);
     void (*linear)(const LinearTask& task, float* scratch);
 
-    // Integer products, of int8 weights alone. Rows are rounded by tiles of rounded_tile_rows, tiles [begin, end) a
-    // call; `row` is room for rounded_bytes(1, cols). Then linear_rounded() is linear() on task.rounded, with its
-    // scratch in bytes; where rounds_outputs(outputs) of a weight, it can write task.rounded_out.
+    // Integer products, of int8 and int4 weights alone, which linear() does not know. Rows are rounded by tiles of
+    // rounded_tile_rows, tiles [begin, end) a call; `row` is room for rounded_bytes(1, cols). Then linear_rounded() is
+    // linear() on task.rounded, with its scratch in bytes; where rounds_outputs(outputs) of a weight, it can write
+    // task.rounded_out.
     std::int64_t rounded_tile_rows;
     std::int64_t (*rounded_bytes)(std::int64_t rows, std::int64_t cols);
     void (*round_rows)(const RoundedRows& rows, std::int64_t begin, std::int64_t end, void* row);

@@ -4,8 +4,6 @@
 
 #include <cstdint>
 
-#include "ops/int4_rows.h"
-
 namespace lrengine {
 namespace {
 
@@ -92,30 +90,6 @@ struct DotTile {
         std::int64_t k = 0;
         for (; k + V::kWidth <= size; k += V::kWidth) step(x, x_stride, w, k, ahead);
         if (k < size) step(x, x_stride, w, k, NothingAhead(), size - k);
-    }
-
-    // The same over rows of int4.
-    template <class Ahead>
-    void add(const float* x, std::int64_t x_stride, const Int4Row* w, std::int64_t size, const Ahead& ahead) {
-        typename V::Int4Group groups[Cols];
-        for_int4_vectors<V>(
-            size, w[0].group_size,
-            [&](std::int64_t group) {
-#pragma GCC unroll 8
-                for (int n = 0; n < Cols; ++n) groups[n] = V::int4_group(group_scale(w[n].scales[group]));
-            },
-            [&](std::int64_t k, std::int64_t byte, auto high) {
-                Float input[Rows];
-#pragma GCC unroll 8
-                for (int m = 0; m < Rows; ++m) input[m] = V::load(x + m * x_stride + k);
-#pragma GCC unroll 8
-                for (int n = 0; n < Cols; ++n) {
-                    const Float weight = V::template load_int4<high()>(w[n].levels + byte, groups[n]);
-                    if constexpr (!high()) ahead(w[n].levels + byte, byte, n);
-#pragma GCC unroll 8
-                    for (int m = 0; m < Rows; ++m) sum[m][n] = V::fma(input[m], weight, sum[m][n]);
-                }
-            });
     }
 
     // Adds `vectors` vectors of products from packed rows, whose vectors lie in the order they are used in.

@@ -91,7 +91,7 @@ constexpr std::int64_t kTile = 8;
 
 void CpuBackend::linear(std::span<const LinearArgs> products) {
     for (const LinearArgs& product : products) check(product);
-    const auto is_rounded = [](const LinearArgs& product) { return product.weight.dtype == DType::kInt8; };
+    const auto is_rounded = [](const LinearArgs& product) { return rounds_inputs(product.weight.dtype); };
     const auto rounded = std::count_if(products.begin(), products.end(), is_rounded);
     if (rounded == 0) return linear_exact(products);
     std::vector<LinearArgs> all(products.begin(), products.end());

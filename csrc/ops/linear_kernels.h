@@ -43,14 +43,12 @@ constexpr std::int64_t kDirectBytes = 256 * 1024;
 template <class V, int Rows, class T>
 void direct_tile(const LinearTask& task, std::int64_t m, std::int64_t first, std::int64_t count, float* products) {
     constexpr int kCols = tile_cols<V, Rows>();
-    const std::int64_t bytes = row_bytes<T>(task.cols);
-    // A row of int4 is read a vector of bytes at a time, each of two weights.
-    constexpr std::int64_t kBlock = std::is_same_v<T, Int4Row> ? V::kWidth : row_bytes<T>(V::kWidth);
-    using Near = BytesAhead<kCols, kBlock>;
-    const char* begin = static_cast<const char*>(task.weight) + first * bytes;
-    decltype(weight_row<T>(task, 0)) rows[kCols];
+    const std::int64_t bytes = task.cols * static_cast<std::int64_t>(sizeof(T));
+    using Near = BytesAhead<kCols, V::kWidth* static_cast<std::int64_t>(sizeof(T))>;
+    const T* begin = static_cast<const T*>(task.weight) + first * task.cols;
+    const T* rows[kCols];
     for (std::int64_t n = 0; n < count; n += kCols) {
-        tile_rows([&](std::int64_t i) { return weight_row<T>(task, first + i); }, n, count, rows);
+        tile_rows([&](std::int64_t i) { return begin + i * task.cols; }, n, count, rows);
         DotTile<V, Rows, kCols> tile;
         tile.clear();
         const auto add = [&](const auto& ahead) {
@@ -59,7 +57,7 @@ void direct_tile(const LinearTask& task, std::int64_t m, std::int64_t first, std
         if (std::is_same_v<T, float> || kCols * bytes > Near::kFarthest) {
             add(RowsAhead(bytes, kCols));
         } else {
-            add(Near(begin + n * bytes, bytes, task.end - first - n <= kCols));
+            add(Near(rows[0], bytes, task.end - first - n <= kCols));
         }
         tile.finish(products + n, kDirectColumns);
     }
@@ -68,7 +66,8 @@ void direct_tile(const LinearTask& task, std::int64_t m, std::int64_t first, std
 
 template <class V, class T>
 void linear_direct(const LinearTask& task, float* scratch) {
-    const std::int64_t fitting = kDirectBytes / (row_bytes<T>(task.cols) + 1) / 8 * 8 + 8;
+    const std::int64_t bytes = task.cols * static_cast<std::int64_t>(sizeof(T));
+    const std::int64_t fitting = kDirectBytes / (bytes + 1) / 8 * 8 + 8;
     const std::int64_t step = all_rows(task) <= V::kTileRows || fitting > kDirectColumns ? kDirectColumns : fitting;
     for (std::int64_t first = task.begin; first < task.end; first += step) {
         const std::int64_t count = task.end - first < step ? task.end - first : step;
@@ -107,10 +106,6 @@ void linear(const LinearTask& task, float* scratch) {
             return linear_of<V, BFloat16>(task, scratch);
         case DType::kFloat16:
             return linear_of<V, Float16>(task, scratch);
-        case DType::kInt8:
-            return linear_of<V, std::int8_t>(task, scratch);
-        case DType::kInt4:
-            return linear_of<V, Int4Row>(task, scratch);
         default:
             return linear_of<V, float>(task, scratch);
     }

@@ -76,23 +76,6 @@ private:
     std::int64_t step_;
 };
 
-// Row n of W, whose elements are of type T: Int4Row for int4, else T*.
-template <class T>
-auto weight_row(const LinearTask& task, std::int64_t n) {
-    if constexpr (std::is_same_v<T, Int4Row>) {
-        const std::int64_t groups = (task.cols + task.group_size - 1) / task.group_size;
-        return Int4Row{static_cast<const std::uint8_t*>(task.weight) + n * task.cols / 2,
-                       task.group_scales + n * groups, task.group_size};
-    } else {
-        return static_cast<const T*>(task.weight) + n * task.cols;
-    }
-}
-
-template <class T>
-constexpr std::int64_t row_bytes(std::int64_t cols) {
-    return std::is_same_v<T, Int4Row> ? cols / 2 : cols * static_cast<std::int64_t>(sizeof(T));
-}
-
 // Vectors of Rows rows side by side, zeros behind the end.
 template <class V, int Rows, class T>
 void pack_rows(const T* const (&rows)[Rows], std::int64_t end, float* packed) {
@@ -174,6 +157,7 @@ void packed_tile(const LinearTask& task, std::int64_t m, const float* x, std::in
 // Outputs [task.begin, task.end) of rows [begin, end) of x.
 template <class V, class T>
 void packed_rows(const LinearTask& task, std::int64_t begin, std::int64_t end, const PackedScratch<V>& scratch) {
+    const auto* weight = static_cast<const T*>(task.weight);
     const std::int64_t size = task.cols, step = block_rows(size);
     for_even_row_tiles<V::kTileRows>(end - begin, [&](std::int64_t m, auto tile) {
         const float* rows[decltype(tile)::value];
@@ -183,15 +167,14 @@ void packed_rows(const LinearTask& task, std::int64_t begin, std::int64_t end, c
     for (std::int64_t first = task.begin; first < task.end; first += step) {
         const std::int64_t count = task.end - first < step ? task.end - first : step;
         for (std::int64_t n = 0; n < count; n += kPackedColumns) {
-            decltype(weight_row<T>(task, 0)) rows[kPackedColumns];
-            tile_rows([&](std::int64_t i) { return weight_row<T>(task, first + i); }, n, count, rows);
+            const T* rows[kPackedColumns];
+            tile_rows([&](std::int64_t i) { return weight + (first + i) * size; }, n, count, rows);
             pack_rows<V>(rows, size, scratch.w + n * scratch.row);
         }
         const std::int64_t after = task.end - first - count < step ? task.end - first - count : step;
         const std::int64_t steps =
             ((end - begin) / V::kTileRows) * (count / kPackedColumns) * ((size + kDepth - 1) / kDepth);
-        const std::int64_t bytes = row_bytes<T>(size);
-        Fetcher next(static_cast<const char*>(task.weight) + (first + count) * bytes, after * bytes, steps);
+        Fetcher next(weight + (first + count) * size, after * size * static_cast<std::int64_t>(sizeof(T)), steps);
         for_even_row_tiles<V::kTileRows>(end - begin, [&](std::int64_t m, auto tile) {
             packed_tile<V, decltype(tile)::value>(task, begin + m, scratch.x + m * scratch.row, first, count, scratch,
                                                   next);

@@ -1,4 +1,4 @@
-// Products of int8 weights with rows that are rounded to int8 first (rounded_kernels.h).
+// Products of int8 and int4 weights with rows that are rounded to int8 first (rounded_kernels.h).
 #include <algorithm>
 #include <array>
 #include <utility>
@@ -113,7 +113,7 @@ void CpuBackend::linear_rounded(std::span<const LinearArgs> products) {
 // The inner state is never written as floats: what `in` gives is rounded where it is made, for `out`.
 void CpuBackend::feed_forward(const FeedForwardArgs& args) {
     const std::int64_t inner = args.in.weight.rows;
-    if (args.gate.weight || args.in.weight.dtype != DType::kInt8 || args.out.weight.dtype != DType::kInt8 ||
+    if (args.gate.weight || !rounds_inputs(args.in.weight.dtype) || !rounds_inputs(args.out.weight.dtype) ||
         args.in.x.rows == 1 || !kernels_.rounds_outputs(inner)) {
         return Backend::feed_forward(args);
     }

@@ -13,6 +13,9 @@ namespace lrengine {
 // Throws Error(kInternal) for operands that do not belong together.
 void check(const LinearArgs& product);
 
+// Whether the rows that this type of weight meets are rounded to integers (rounded_kernels.h).
+inline bool rounds_inputs(DType weight) { return weight == DType::kInt8 || weight == DType::kInt4; }
+
 LinearTask task_of(const LinearArgs& product);
 
 // A product of the call, or all that read one weight: the first, behind which the others hang.

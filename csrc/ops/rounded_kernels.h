@@ -1,9 +1,11 @@
-// Products of an int8 weight with rows of x that are rounded to int8 too, a scale for each group g of G = kRoundedGroup
-// columns of a row:
+// Products of an int8 or int4 weight with rows of x that are rounded to int8, a scale for each group g of
+// G = kRoundedGroup columns of a row:
 //
 //     x[m, k] ~ s[m, g] q[m, k],  s[m, g] = max_{k in g} |x[m, k]| / 127
-//     out[m, n] = activation(scales[n] * sum_g s[m, g] sum_{k in g} q[m, k] W[n, k] + bias[n]) + residual[m, n]
+//     int8: out[m, n] = activation(scales[n] * sum_g s[m, g] sum_{k in g} q[m, k] W[n, k] + bias[n]) + residual[m, n]
+//     int4: out[m, n] = activation(sum_g s[m, g] t[n, g] sum_{k in g} q[m, k] W[n, k] + bias[n]) + residual[m, n]
 //
+// where W holds integers, of -8 to 7 for int4, and t[n, g] is the scale of the weight's group that holds g.
 // A group's sum of integers is exact, so its order is free; groups are added in their order in float32, alike for every
 // instruction set and number of rows. Many rows: columns of W lie side by side in the lanes, and a value of x is spread
 // over all of them. A panel of 2 vectors of columns is copied in that order, into the first or second-level cache,
@@ -21,6 +23,10 @@
 //     V::kDotRows                     rows of a tile of two vectors of sums
 //     V::kDotOffset                   is added to each weight
 //     V::load_weights(p[, count])     a lane's products times kWidth weights, ready for dot()
+//     V::split_levels(p, low, high[, count])  the levels of kDotBlock bytes of int4, their low and their high halves,
+//                                     ready for dot(), kInt4Zero too large
+//     V::level_inputs(x, low, high[, count])  as many values of x in the same order, x's first being at p's first
+//     V::sum_lanes<n>(v, sums)        sums[g], lane i: the sum of lanes [n g, n g + n) of v[i]
 //     V::transpose(v)                 kWidth x kWidth lanes
 //     V::spread(p)                    a lane's products of values of x, in every lane
 //     V::dot(sum, weights, x)         lane i: sum + weights . x, exactly
@@ -30,12 +36,13 @@
 
 #include <cstdint>
 #include <cstring>
+#include <type_traits>
 
 #include "ops/cpu_kernels.h"
 #include "ops/dot_kernels.h"
 #include "ops/linear_packed.h"
-#include "ops/math_kernels.h"
-#include "ops/row_kernels.h"
+#include "ops/rounded_rows.h"
+#include "ops/rounded_weights.h"
 
 namespace lrengine {
 namespace {
@@ -44,144 +51,54 @@ constexpr std::int64_t kPanelVectors = 2;
 template <class V>
 constexpr std::int64_t kPanelColumns = kPanelVectors * V::kWidth;
 
-template <class V>
-constexpr std::int64_t kDotDepth = 4 / static_cast<std::int64_t>(sizeof(typename V::DotInput));
-template <class V>
-constexpr std::int64_t kDotBlock = V::kWidth * kDotDepth<V>;
-
-// Values of a rounded row: K rounded up to what a vector of weights holds.
-template <class V>
-std::int64_t rounded_row(std::int64_t cols) {
-    return (cols + kDotBlock<V> - 1) / kDotBlock<V> * kDotBlock<V>;
-}
-
-template <class V>
-std::int64_t rounded_bytes(std::int64_t rows, std::int64_t cols) {
-    return rows * rounded_row<V>(cols) * static_cast<std::int64_t>(sizeof(typename V::DotInput));
-}
-
-// What belongs to a group beside its integers.
-struct GroupOf {
-    float scale;         // NaN where x holds NaN or Inf: all that is made of it will be NaN
-    std::int32_t start;  // of its sums: takes kDotOffset away
-};
-
-// N groups of x, x(i) of `cols` columns each, to integers at values(i), whole vectors of them. Several at a time, as
-// what runs over the lanes of one waits for itself.
-template <class V, int N, class X, class Values>
-void round_groups(X x, std::int64_t cols, Values values, GroupOf (&groups)[N]) {
-    constexpr unsigned kAll = (1u << V::kWidth) - 1u;
-    constexpr float kLeast = 1e-36f;  // what is smaller counts as zero: 127 / x must be finite
-    constexpr int kPadded = (N + 3) / 4 * 4;
-    typename V::Float found[kPadded];
-    unsigned finite[N];
-    float numbers[kPadded], inverses[N];
-    const auto infinity = V::set(__builtin_inff());
-#pragma GCC unroll 8
-    for (int i = 0; i < kPadded; ++i) found[i] = V::zero();
-#pragma GCC unroll 8
-    for (int i = 0; i < N; ++i) {
-        finite[i] = kAll;
-        for_vectors<V>(cols, [&](std::int64_t k, auto... left) {
-            const auto size = V::abs(V::load(x(i) + k, left...));
-            found[i] = V::max(size, found[i]);
-            finite[i] &= V::bits(V::greater(infinity, size));
-        });
-    }
-#pragma GCC unroll 2
-    for (int i = 0; i < N; i += 4) V::max4(numbers + i, found[i], found[i + 1], found[i + 2], found[i + 3]);
-#pragma GCC unroll 8
-    for (int i = 0; i < N; ++i) {
-        const bool all = finite[i] == kAll;
-        groups[i].scale = all ? numbers[i] / 127.0f : __builtin_nanf("");
-        inverses[i] = all && numbers[i] > kLeast ? 127.0f / numbers[i] : 0.0f;
-    }
-#pragma GCC unroll 8
-    for (int i = 0; i < N; ++i) {
-        const auto factor = V::set(inverses[i]);
-        found[i] = V::zero();
-        for_vectors<V>(cols, [&](std::int64_t k, auto... left) {
-            // Not NaN times nothing: what becomes of the integers of a group that cannot be scaled must not matter.
-            const auto value = inverses[i] == 0.0f ? V::zero() : V::round(V::mul(factor, V::load(x(i) + k, left...)));
-            found[i] = V::add(found[i], value);  // exact
-            V::store_inputs(values(i) + k, value);
-        });
-    }
-#pragma GCC unroll 2
-    for (int i = 0; i < N; i += 4) V::sum4(numbers + i, found[i], found[i + 1], found[i + 2], found[i + 3]);
-#pragma GCC unroll 8
-    for (int i = 0; i < N; ++i) groups[i].start = static_cast<std::int32_t>(numbers[i]) * -V::kDotOffset;
-}
-
-inline void put(const GroupOf& group, const RoundedRows& rows, std::int64_t m, std::int64_t g) {
-    const std::int64_t index = m * rounded_groups(rows.cols) + g;
-    rows.scales[index] = group.scale;
-    rows.starts[index] = group.start;
-}
-
-// Row m's integers to `values` [rounded_row], and what belongs to its groups.
-template <class V>
-void round_row(const RoundedRows& rows, std::int64_t m, typename V::DotInput* values) {
-    const float* x = rows.x + m * rows.x_stride;
-    const std::int64_t count = rounded_groups(rows.cols), whole = rows.cols / kRoundedGroup;
-    std::int64_t g = 0;
-    const auto round = [&](auto& groups, std::int64_t cols) {
-        const auto column = [&](int i) { return (g + i) * kRoundedGroup; };
-        round_groups<V>([&](int i) { return x + column(i); }, cols, [&](int i) { return values + column(i); }, groups);
-        for (const GroupOf& group : groups) put(group, rows, m, g++);
-    };
-    GroupOf four[4], one[1];
-    while (g + 4 <= whole) round(four, kRoundedGroup);
-    while (g < count) round(one, g < whole ? kRoundedGroup : rows.cols - g * kRoundedGroup);
-    std::int64_t i = (rows.cols + V::kWidth - 1) / V::kWidth * V::kWidth;
-    for (; i < rounded_row<V>(rows.cols); i += V::kWidth) V::store_inputs(values + i, V::zero());
-}
-
-// Tiles [begin, end) of rows: by tiles [products of a lane, row], so that a tile reads them in their order. `row` is
-// room for one rounded row.
-template <class V>
-void round_rows(const RoundedRows& job, std::int64_t begin, std::int64_t end, void* row) {
-    using Input = typename V::DotInput;
-    const std::int64_t size = rounded_row<V>(job.cols);
-    auto* values = static_cast<Input*>(row);
-    for_even_row_tiles<V::kDotRows>(job.rows, begin, end, [&](std::int64_t first, auto tile) {
-        Input* target = static_cast<Input*>(job.values) + first * size;
-        for (std::int64_t r = 0; r < tile.value; ++r) {
-            round_row<V>(job, first + r, values);
-            for (std::int64_t k = 0; k < size; k += kDotDepth<V>) {
-                std::memcpy(target + k * tile.value + r * kDotDepth<V>, values + k, 4);
-            }
-        }
-    });
-}
-
-// Columns [first, first + count) of W, count at most a panel's, as [products of a lane, 2, kWidth].
-template <class V>
-void pack_panel(const LinearTask& task, std::int64_t first, std::int64_t count, std::int32_t* panel, Fetcher& next) {
-    const auto* weight = static_cast<const std::int8_t*>(task.weight) + first * task.cols;
+// Columns [first, first + count) of W, count at most a panel's, as [products of a lane, 2, kWidth]; of int4 the scales
+// of its groups too, as [groups, 2, kWidth].
+template <class V, class T>
+void pack_panel(const LinearTask& task, std::int64_t first, std::int64_t count, std::int32_t* panel, float* scales,
+                Fetcher& next) {
+    using Block = WeightBlock<V, T>;
+    const std::int64_t bytes = Block::row_bytes(task.cols), size = rounded_row<V>(task.cols);
     for (std::int64_t c = 0; c < kPanelVectors; ++c) {
-        const std::int8_t* rows[V::kWidth];
-        tile_rows([&](std::int64_t n) { return weight + n * task.cols; }, c * V::kWidth, count, rows);
+        const char* rows[V::kWidth];
+        tile_rows([&](std::int64_t n) { return static_cast<const char*>(task.weight) + (first + n) * bytes; },
+                  c * V::kWidth, count, rows);
         std::int32_t* target = panel + c * V::kWidth;
-        const auto block = [&](std::int64_t k, auto... left) {
+        const auto block = [&](std::int64_t byte, auto... left) {
             next.step();
-            typename V::Int v[V::kWidth];
+            typename V::Int v[Block::kParts][V::kWidth];
 #pragma GCC unroll 16
-            for (int i = 0; i < V::kWidth; ++i) v[i] = V::load_weights(rows[i] + k, left...);
-            V::transpose(v);
+            for (int i = 0; i < V::kWidth; ++i) {
+                typename V::Int parts[Block::kParts];
+                Block::weights(rows[i] + byte, parts, left...);
+#pragma GCC unroll 2
+                for (int part = 0; part < Block::kParts; ++part) v[part][i] = parts[part];
+            }
+#pragma GCC unroll 2
+            for (int part = 0; part < Block::kParts; ++part) {
+                V::transpose(v[part]);
 #pragma GCC unroll 16
-            for (int i = 0; i < V::kWidth; ++i, target += kPanelVectors * V::kWidth) V::store_int(target, v[i]);
+                for (int i = 0; i < V::kWidth; ++i) {
+                    const std::int64_t k = Block::column(byte + i * kDotDepth<V>, part);
+                    if (k < size) V::store_int(target + k / kDotDepth<V> * kPanelColumns<V>, v[part][i]);
+                }
+            }
         };
-        std::int64_t k = 0;
-        for (; k + kDotBlock<V> <= task.cols; k += kDotBlock<V>) block(k);
-        if (k < task.cols) block(k, task.cols - k);
+        std::int64_t byte = 0;
+        for (; byte + kDotBlock<V> <= bytes; byte += kDotBlock<V>) block(byte);
+        if (byte < bytes) block(byte, bytes - byte);
+        if constexpr (std::is_same_v<T, Int4>) {
+            const std::int64_t column = c * V::kWidth < count ? c * V::kWidth : count - 1, groups = groups_of(task);
+            transpose_scales<V>(task.group_scales + (first + column) * groups, count - column, groups,
+                                scales + c * V::kWidth, kPanelColumns<V>);
+        }
     }
 }
 
 // The products of a tile's rows with a panel: products [Rows, 2 kWidth]. Rows' groups lie `groups` apart.
-template <class V, int Rows>
+template <class V, class T, int Rows>
 void rounded_tile(const typename V::DotInput* x, const std::int32_t* panel, std::int64_t size, const float* scales,
-                  const std::int32_t* starts, std::int64_t groups, float* products, Fetcher& next) {
+                  const std::int32_t* starts, std::int64_t groups, const ColumnScales<V, T>& columns, float* products,
+                  Fetcher& next) {
     using Int = typename V::Int;
     constexpr std::int64_t kStep = kDotDepth<V>;
     typename V::Float total[Rows][kPanelVectors];
@@ -191,7 +108,7 @@ void rounded_tile(const typename V::DotInput* x, const std::int32_t* panel, std:
         next.step();
         Int sum[Rows][kPanelVectors];
 #pragma GCC unroll 16
-        for (int m = 0; m < Rows; ++m) sum[m][0] = sum[m][1] = V::set_int(starts[m * groups + g]);
+        for (int m = 0; m < Rows; ++m) sum[m][0] = sum[m][1] = V::set_int(start_of_sum<V, T>(starts[m * groups + g]));
         const std::int64_t left = size - g * kRoundedGroup, count = left < kRoundedGroup ? left : kRoundedGroup;
         for (std::int64_t k = 0; k < count; k += kStep) {
             const Int low = V::load_int(panel), high = V::load_int(panel + V::kWidth);
@@ -207,8 +124,8 @@ void rounded_tile(const typename V::DotInput* x, const std::int32_t* panel, std:
 #pragma GCC unroll 16
         for (int m = 0; m < Rows; ++m) {
             const auto scale = V::set(scales[m * groups + g]);
-            total[m][0] = V::fma(scale, V::to_float(sum[m][0]), total[m][0]);
-            total[m][1] = V::fma(scale, V::to_float(sum[m][1]), total[m][1]);
+            total[m][0] = V::fma(scale, columns.times(V::to_float(sum[m][0]), g, 0), total[m][0]);
+            total[m][1] = V::fma(scale, columns.times(V::to_float(sum[m][1]), g, V::kWidth), total[m][1]);
         }
     }
 #pragma GCC unroll 16
@@ -244,22 +161,22 @@ void round_outputs(const LinearTask& task, const float* products, std::int64_t m
     for (int r = 0; r < Rows; ++r) put(groups[r], target, m + r, first / kRoundedGroup);
 }
 
-// Bytes of scratch: one panel, and the products of a tile with it.
+// Bytes of scratch: one panel, the scales of its groups, and the products of a tile with it.
 template <class V>
 std::int64_t rounded_scratch(std::int64_t cols) {
-    return 4 * kPanelVectors * V::kWidth * (rounded_row<V>(cols) / kDotDepth<V> + V::kDotRows);
+    return 4 * kPanelColumns<V> * (rounded_row<V>(cols) / kDotDepth<V> + rounded_groups(cols) + V::kDotRows);
 }
 
 // Outputs [first, first + count) of a task's rows from the packed panel.
-template <class V>
+template <class V, class T>
 void panel_rows(const LinearTask& task, const std::int32_t* panel, std::int64_t first, std::int64_t count,
-                float* products, Fetcher& next) {
+                const ColumnScales<V, T>& columns, float* products, Fetcher& next) {
     const RoundedRows& x = *task.rounded;
     const std::int64_t size = rounded_row<V>(task.cols), groups = rounded_groups(task.cols);
     const auto* values = static_cast<const typename V::DotInput*>(x.values);
     for_even_row_tiles<V::kDotRows>(x.rows, [&](std::int64_t m, auto tile) {
-        rounded_tile<V, tile.value>(values + m * size, panel, size, x.scales + m * groups, x.starts + m * groups,
-                                    groups, products, next);
+        rounded_tile<V, T, tile.value>(values + m * size, panel, size, x.scales + m * groups, x.starts + m * groups,
+                                       groups, columns, products, next);
         if constexpr (kPanelColumns<V> == kRoundedGroup) {
             if (task.rounded_out != nullptr) return round_outputs<V, tile.value>(task, products, m, first);
         }
@@ -273,82 +190,178 @@ std::int64_t tile_steps(const LinearTask& task) {
     return (task.rows + V::kDotRows - 1) / V::kDotRows * rounded_groups(task.cols);
 }
 
-// Outputs [first, first + kWidth) of one row, for which packing W would not pay: the lanes of a sum are products that
-// lie apart in K, and are put together when a vector or a group of columns ends.
-template <class V, class Ahead>
-typename V::Float one_row_tile(const RoundedRows& x, const std::int8_t* const (&rows)[V::kWidth], const Ahead& ahead) {
-    constexpr std::int64_t kSpan = kDotBlock<V> > kRoundedGroup ? kDotBlock<V> : kRoundedGroup;
-    constexpr int kGroups = static_cast<int>(kSpan / kRoundedGroup), kLanes = V::kWidth / kGroups;
-    const auto* values = static_cast<const typename V::DotInput*>(x.values);
-    auto total = V::zero();
-    for (std::int64_t k = 0; k < x.cols; k += kSpan) {
-        typename V::Int sums[V::kWidth];
-#pragma GCC unroll 16
-        for (int i = 0; i < V::kWidth; ++i) sums[i] = V::set_int(0);
-        const auto block = [&](std::int64_t b, auto... left) {
-            const auto input = V::load_int(reinterpret_cast<const std::int32_t*>(values + b));
-#pragma GCC unroll 16
-            for (int i = 0; i < V::kWidth; ++i) {
-                sums[i] = V::dot(sums[i], V::load_weights(rows[i] + b, left...), input);
-                ahead(rows[i], b, i);
-            }
-        };
-        for (std::int64_t b = k; b < k + kSpan && b < x.cols; b += kDotBlock<V>) {
-            if (b + kDotBlock<V> <= x.cols) {
-                block(b);
-            } else {
-                block(b, x.cols - b);
-            }
-        }
-        V::transpose(sums);
-        const std::int64_t first = k / kRoundedGroup, last = rounded_groups(x.cols);
-        for (int g = 0; g < kGroups && first + g < last; ++g) {
-            auto sum = V::set_int(x.starts[first + g]);
-#pragma GCC unroll 16
-            for (int i = 0; i < kLanes; ++i) sum = V::add_int(sum, sums[g * kLanes + i]);
-            total = V::fma(V::set(x.scales[first + g]), V::to_float(sum), total);
+// Bytes. A tile behind this one is asked for up to this size: what is fetched farther ahead would be forgotten.
+constexpr std::int64_t kFarthestTile = 128 * 1024;
+constexpr std::int64_t kFartherOn = 1024;  // in these rows, enough to wait for memory
+constexpr std::int64_t kLine = 64;
+
+// The compiler forgets where a pointer comes from: else GCC 12 keeps one for each of a tile's rows, most of them in
+// memory.
+inline void forget_origin(const char*& place) { asm volatile("" : "+r"(place)); }
+
+// Where kWidth rows of W are read, by fours, which instructions can address from one register.
+template <class V>
+class TilePlace {
+public:
+    TilePlace(const char* rows, std::int64_t bytes) : bytes_(bytes) {
+#pragma GCC unroll 4
+        for (int i = 0; i < kFours; ++i) {
+            fours_[i] = rows + 4 * i * bytes;
+            forget_origin(fours_[i]);
         }
     }
+
+    const char* row(int i) const { return fours_[i / 4] + i % 4 * bytes_; }
+
+    void advance(std::int64_t bytes) {
+#pragma GCC unroll 4
+        for (int i = 0; i < kFours; ++i) {
+            fours_[i] += bytes;
+            forget_origin(fours_[i]);
+        }
+    }
+
+private:
+    static constexpr int kFours = V::kWidth / 4;
+
+    const char* fours_[kFours];
+    std::int64_t bytes_;
+};
+
+// Outputs of kWidth rows of W that lie `bytes` apart for one row of x, for which packing W would not pay: the lanes of
+// a sum are products that lie apart in K, and are put together when a vector or a group of columns ends. Meanwhile
+// `next` is asked for, the tile behind this one in the order of memory, or if that is null these rows further on.
+template <bool kAhead, class V, class T>
+typename V::Float one_row_tile(const RoundedRows& x, const char* rows, std::int64_t bytes,
+                               const ColumnScales<V, T>& columns, const char* next) {
+    using Block = WeightBlock<V, T>;
+    using Int = typename V::Int;
+    constexpr std::int64_t kSpan = kDotBlock<V> > Block::kGroupBytes ? kDotBlock<V> : Block::kGroupBytes;
+    constexpr int kGroups = static_cast<int>(kSpan / Block::kGroupBytes);
+    const auto* values = static_cast<const typename V::DotInput*>(x.values);
+    TilePlace<V> place(rows, bytes);
+    auto total = V::zero();
+    std::int64_t begin = 0, first = 0;
+    const auto span = [&](auto is_whole) {
+        Int lanes[V::kWidth], sums[kGroups];
+#pragma GCC unroll 16
+        for (int i = 0; i < V::kWidth; ++i) lanes[i] = V::set_int(0);
+        const auto block = [&](std::int64_t byte, auto... left) {
+            Int inputs[Block::kParts];
+            Block::inputs(values, byte, inputs, left...);
+#pragma GCC unroll 16
+            for (int i = 0; i < V::kWidth; ++i) {
+                Int weights[Block::kParts];
+                Block::weights(place.row(i), weights, left...);
+                if constexpr (kAhead) {
+                    if (i * kDotBlock<V> % kLine == 0) __builtin_prefetch(next + i * kDotBlock<V>);
+                } else {
+                    __builtin_prefetch(place.row(i) + kFartherOn);
+                }
+#pragma GCC unroll 2
+                for (int part = 0; part < Block::kParts; ++part) {
+                    lanes[i] = V::dot(lanes[i], weights[part], inputs[part]);
+                }
+            }
+            place.advance(kDotBlock<V>);
+            next += V::kWidth * kDotBlock<V>;
+            forget_origin(next);
+        };
+        if constexpr (is_whole()) {
+#pragma GCC unroll 4
+            for (std::int64_t byte = 0; byte < kSpan; byte += kDotBlock<V>) block(begin + byte);
+        } else {
+            std::int64_t byte = begin;
+            for (; byte + kDotBlock<V> <= bytes; byte += kDotBlock<V>) block(byte);
+            if (byte < bytes) block(byte, bytes - byte);
+        }
+        V::template sum_lanes<V::kWidth / kGroups>(lanes, sums);
+#pragma GCC unroll 4
+        for (int g = 0; g < kGroups; ++g, ++first) {
+            if (!is_whole() && first >= rounded_groups(x.cols)) break;
+            const Int sum = V::add_int(sums[g], V::set_int(start_of_sum<V, T>(x.starts[first])));
+            total = V::fma(V::set(x.scales[first]), columns.times(V::to_float(sum), first, 0), total);
+        }
+    };
+    for (; begin + kSpan <= bytes; begin += kSpan) span(std::true_type());
+    if (begin < bytes) span(std::false_type());
     return total;
 }
 
+// What a tile of one row from column `first` needs beside W's rows: each was a miss that all else waited for.
 template <class V>
-void one_row(const LinearTask& task, float* products) {
-    const auto* weight = static_cast<const std::int8_t*>(task.weight);
+void ask_beside(const LinearTask& task, std::int64_t first) {
+    const std::int64_t count = task.end - first < V::kWidth ? task.end - first : V::kWidth;
+    const auto ask = [](const void* begin, std::int64_t bytes) {
+        for (std::int64_t byte = 0; byte < bytes; byte += kLine) {
+            const char* line = static_cast<const char*>(begin) + byte;
+            forget_origin(line);
+            __builtin_prefetch(line);
+        }
+    };
+    if (task.scales != nullptr) ask(task.scales + first, count * 4);
+    if (task.bias != nullptr) ask(task.bias + first, count * 4);
+    if (task.dtype == DType::kInt4) {
+        const std::int64_t groups = groups_of(task);
+        ask(task.group_scales + first * groups, count * groups * 2);
+    }
+}
+
+template <class V, class T>
+void one_row(const LinearTask& task, float* scratch) {
+    const std::int64_t bytes = WeightBlock<V, T>::row_bytes(task.cols);
+    float *products = scratch, *scales = products + V::kWidth;
+    auto* copy = reinterpret_cast<char*>(scales + V::kWidth * rounded_groups(task.cols));
+    const ColumnScales<V, T> columns(task, scales, V::kWidth);
     for (std::int64_t first = task.begin; first < task.end; first += V::kWidth) {
         const std::int64_t count = task.end - first < V::kWidth ? task.end - first : V::kWidth;
-        const std::int8_t* rows[V::kWidth];
-        tile_rows([&](std::int64_t n) { return weight + (first + n) * task.cols; }, 0, count, rows);
-        using Near = BytesAhead<V::kWidth, kDotBlock<V>>;
-        if (V::kWidth * task.cols > Near::kFarthest) {
-            V::store(products, one_row_tile<V>(*task.rounded, rows, RowsAhead(task.cols, V::kWidth)));
-        } else {
-            const Near ahead(rows[0], task.cols, task.end - first <= V::kWidth);
-            V::store(products, one_row_tile<V>(*task.rounded, rows, ahead));
+        const char* rows = static_cast<const char*>(task.weight) + first * bytes;
+        if (count < V::kWidth) {
+            std::memcpy(copy, rows, static_cast<std::size_t>(count * bytes));
+            std::memset(copy + count * bytes, 0, static_cast<std::size_t>((V::kWidth - count) * bytes));
+            rows = copy;
         }
+        if constexpr (std::is_same_v<T, Int4>) {
+            const std::int64_t groups = groups_of(task);
+            transpose_scales<V>(task.group_scales + first * groups, count, groups, scales, V::kWidth);
+        }
+        ask_beside<V>(task, first + V::kWidth);
+        // After the last tile nothing new.
+        const char* next = task.end - first <= V::kWidth ? rows : rows + V::kWidth * bytes;
+        const bool near = V::kWidth * bytes <= kFarthestTile;
+        V::store(products, near ? one_row_tile<true>(*task.rounded, rows, bytes, columns, next)
+                                : one_row_tile<false>(*task.rounded, rows, bytes, columns, next));
         finish_row<V>(task, products, 0, first, count);
+    }
+}
+
+template <class V, class T>
+void linear_rounded_of(const LinearTask& task, float* scratch) {
+    if (task.rows == 1 && task.next == nullptr && task.rounded_out == nullptr) return one_row<V, T>(task, scratch);
+    const std::int64_t size = rounded_row<V>(task.cols), bytes = WeightBlock<V, T>::row_bytes(task.cols);
+    auto* panel = reinterpret_cast<std::int32_t*>(scratch);
+    float* scales = scratch + kPanelColumns<V> * (size / kDotDepth<V>);
+    float* products = scales + kPanelColumns<V> * rounded_groups(task.cols);
+    const ColumnScales<V, T> columns(task, scales, kPanelColumns<V>);
+    std::int64_t steps = kPanelVectors * (size / kDotBlock<V>);
+    for (const LinearTask* part = &task; part != nullptr; part = part->next) steps += tile_steps<V>(*part);
+    for (std::int64_t first = task.begin, last = first; first < task.end; first = last) {
+        last = task.end - first < kPanelColumns<V> ? task.end : first + kPanelColumns<V>;
+        const std::int64_t after = task.end - last < kPanelColumns<V> ? task.end - last : kPanelColumns<V>;
+        Fetcher next(static_cast<const char*>(task.weight) + last * bytes, after * bytes, steps);
+        pack_panel<V, T>(task, first, last - first, panel, scales, next);
+        for (const LinearTask* part = &task; part != nullptr; part = part->next) {
+            panel_rows<V, T>(*part, panel, first, last - first, columns, products, next);
+        }
     }
 }
 
 // Outputs [task.begin, task.end) of all rows of the task and of those behind it.
 template <class V>
 void linear_rounded(const LinearTask& task, void* scratch) {
-    if (task.rows == 1 && task.next == nullptr && task.rounded_out == nullptr)
-        return one_row<V>(task, static_cast<float*>(scratch));
-    const std::int64_t size = rounded_row<V>(task.cols);
-    auto* panel = static_cast<std::int32_t*>(scratch);
-    auto* products = static_cast<float*>(scratch) + kPanelColumns<V> * (size / kDotDepth<V>);
-    std::int64_t steps = kPanelVectors * (size / kDotBlock<V>);
-    for (const LinearTask* part = &task; part != nullptr; part = part->next) steps += tile_steps<V>(*part);
-    for (std::int64_t first = task.begin, last = first; first < task.end; first = last) {
-        last = task.end - first < kPanelColumns<V> ? task.end : first + kPanelColumns<V>;
-        const std::int64_t after = task.end - last < kPanelColumns<V> ? task.end - last : kPanelColumns<V>;
-        Fetcher next(static_cast<const char*>(task.weight) + last * task.cols, after * task.cols, steps);
-        pack_panel<V>(task, first, last - first, panel, next);
-        for (const LinearTask* part = &task; part != nullptr; part = part->next) {
-            panel_rows<V>(*part, panel, first, last - first, products, next);
-        }
-    }
+    auto* memory = static_cast<float*>(scratch);
+    if (task.dtype == DType::kInt4) return linear_rounded_of<V, Int4>(task, memory);
+    linear_rounded_of<V, Int8>(task, memory);
 }
 
 }  // namespace

@@ -43,17 +43,6 @@ struct Avx2 {
         return load(padded);
     }
 
-    struct Int4Group {
-        Float scale, zero;  // -8 * scale
-    };
-    static Int4Group int4_group(float scale) { return {set(scale), set(-8.0f * scale)}; }
-    template <bool kHigh>
-    static Float load_int4(const std::uint8_t* p, Int4Group group) {
-        const __m256i bytes = _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)));
-        const __m256i levels = kHigh ? _mm256_srli_epi32(bytes, 4) : _mm256_and_si256(bytes, _mm256_set1_epi32(15));
-        return fma(_mm256_cvtepi32_ps(levels), group.scale, group.zero);
-    }
-
     static void store(float* p, Float v) { _mm256_storeu_ps(p, v); }
     static void store(float* p, Float v, std::int64_t count) { _mm256_maskstore_ps(p, first(count), v); }
 
@@ -106,6 +95,16 @@ struct Avx2 {
         std::memcpy(padded, p, static_cast<std::size_t>(count));
         return load_weights(padded);
     }
+    // A block of int4.
+    static void split_levels(const std::uint8_t* p, Int& low, Int& high) {
+        const __m256i bytes = _mm256_cvtepu8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+        low = _mm256_and_si256(bytes, _mm256_set1_epi16(15));
+        high = _mm256_srli_epi16(bytes, 4);
+    }
+    static void level_inputs(const std::int16_t* x, Int& low, Int& high) {
+        low = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(x));
+        high = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(x + 16));
+    }
     static Int spread(const std::int16_t* p) {
         std::int32_t pair;
         std::memcpy(&pair, p, sizeof pair);
@@ -140,6 +139,36 @@ struct Avx2 {
         }
     }
 
+    // `count` numbers of 16 bits, then zeros.
+    static Int load_pairs(const std::uint16_t* p, std::int64_t count) {
+        if (count == 2 * kWidth) return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
+        std::uint16_t padded[2 * kWidth] = {};
+        for (std::int64_t i = 0; i < count; ++i) padded[i] = p[i];
+        return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(padded));
+    }
+    // The half of each lane in its upper bits, the rest 0.
+    static Int lower_halves(Int v) { return _mm256_slli_epi32(v, 16); }
+    static Int upper_halves(Int v) { return _mm256_and_si256(v, _mm256_set1_epi32(INT32_C(-65536))); }
+    // sums[g], lane i: the sum of lanes [kLanes g, kLanes g + kLanes) of v[i].
+    template <int kLanes>
+    static void sum_lanes(const Int (&v)[8], Int (&sums)[8 / kLanes]) {
+        static_assert(kLanes == 4 || kLanes == 8);
+        Int fours[2];  // of rows 4 i to 4 i + 3, half by half
+#pragma GCC unroll 2
+        for (int i = 0; i < 2; ++i) {
+            const Int ab = sum_pairs(v[4 * i], v[4 * i + 1]), cd = sum_pairs(v[4 * i + 2], v[4 * i + 3]);
+            fours[i] = _mm256_add_epi32(_mm256_unpacklo_epi64(ab, cd), _mm256_unpackhi_epi64(ab, cd));
+        }
+        const Int first = _mm256_permute2x128_si256(fours[0], fours[1], 0x20);
+        const Int second = _mm256_permute2x128_si256(fours[0], fours[1], 0x31);
+        if constexpr (kLanes == 4) {
+            sums[0] = first;
+            sums[1] = second;
+        } else {
+            sums[0] = _mm256_add_epi32(first, second);
+        }
+    }
+
 protected:
     // Integral floats as int16.
     static __m128i pairs_of(Float v) {
@@ -148,6 +177,9 @@ protected:
     }
 
 private:
+    static Int sum_pairs(Int a, Int b) {
+        return _mm256_add_epi32(_mm256_unpacklo_epi32(a, b), _mm256_unpackhi_epi32(a, b));
+    }
     template <class Op>
     static void fold4(float* out, Float a, Float b, Float c, Float d, Op op) {
         const Float ab = op(_mm256_permute2f128_ps(a, b, 0x20), _mm256_permute2f128_ps(a, b, 0x31));

@@ -50,17 +50,6 @@ struct Avx512 {
         return widen_int8(_mm_maskz_loadu_epi8(first(count), p));
     }
 
-    // A group's sixteen weights; a level finds its own by the lowest four bits.
-    using Int4Group = Float;
-    static Int4Group int4_group(float scale) {
-        return mul(set(scale), _mm512_setr_ps(-8, -7, -6, -5, -4, -3, -2, -1, 0, 1, 2, 3, 4, 5, 6, 7));
-    }
-    template <bool kHigh>
-    static Float load_int4(const std::uint8_t* p, Int4Group group) {
-        const __m512i bytes = _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
-        return _mm512_permutexvar_ps(kHigh ? _mm512_srli_epi32(bytes, 4) : bytes, group);
-    }
-
     static void store(float* p, Float v) { _mm512_storeu_ps(p, v); }
     static void store(float* p, Float v, std::int64_t count) { _mm512_mask_storeu_ps(p, first(count), v); }
 
@@ -107,6 +96,19 @@ struct Avx512 {
     static Int load_weights(const std::int8_t* p, std::int64_t count) {
         return _mm512_cvtepi8_epi16(_mm256_maskz_loadu_epi8(static_cast<__mmask32>((1u << count) - 1u), p));
     }
+    // Two blocks of int4, or one.
+    static void split_levels(const std::uint8_t* p, Int& low, Int& high) {
+        split(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)), low, high);
+    }
+    static void split_levels(const std::uint8_t* p, Int& low, Int& high, std::int64_t) {
+        split(_mm256_zextsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))), low, high);
+    }
+    static void level_inputs(const std::int16_t* x, Int& low, Int& high) {
+        halves(_mm512_loadu_si512(x), _mm512_loadu_si512(x + 32), low, high);
+    }
+    static void level_inputs(const std::int16_t* x, Int& low, Int& high, std::int64_t) {
+        halves(_mm512_loadu_si512(x), _mm512_setzero_si512(), low, high);
+    }
     static Int spread(const std::int16_t* p) {
         std::int32_t pair;
         std::memcpy(&pair, p, sizeof pair);
@@ -149,7 +151,58 @@ struct Avx512 {
         }
     }
 
+    // `count` numbers of 16 bits, then zeros.
+    static Int load_pairs(const std::uint16_t* p, std::int64_t count) {
+        return _mm512_maskz_loadu_epi16(static_cast<__mmask32>((std::uint64_t{1} << count) - 1), p);
+    }
+    // The half of each lane in its upper bits, the rest 0.
+    static Int lower_halves(Int v) { return _mm512_slli_epi32(v, 16); }
+    static Int upper_halves(Int v) { return _mm512_and_si512(v, _mm512_set1_epi32(INT32_C(-65536))); }
+    // sums[g], lane i: the sum of lanes [kLanes g, kLanes g + kLanes) of v[i].
+    template <int kLanes>
+    static void sum_lanes(const Int (&v)[16], Int (&sums)[16 / kLanes]) {
+        static_assert(kLanes == 4 || kLanes == 8 || kLanes == 16);
+        Int fours[4];  // of rows 4 i to 4 i + 3, quarter by quarter
+#pragma GCC unroll 4
+        for (int i = 0; i < 4; ++i) {
+            const Int ab = sum_pairs(v[4 * i], v[4 * i + 1]), cd = sum_pairs(v[4 * i + 2], v[4 * i + 3]);
+            fours[i] = _mm512_add_epi32(_mm512_unpacklo_epi64(ab, cd), _mm512_unpackhi_epi64(ab, cd));
+        }
+        const Int even = _mm512_shuffle_i32x4(fours[0], fours[1], 0x88), odd = odd_quarters(fours[0], fours[1]);
+        const Int even_below = _mm512_shuffle_i32x4(fours[2], fours[3], 0x88),
+                  odd_below = odd_quarters(fours[2], fours[3]);
+        if constexpr (kLanes == 4) {
+            sums[0] = _mm512_shuffle_i32x4(even, even_below, 0x88);
+            sums[1] = _mm512_shuffle_i32x4(odd, odd_below, 0x88);
+            sums[2] = odd_quarters(even, even_below);
+            sums[3] = odd_quarters(odd, odd_below);
+        } else {
+            const Int eights = _mm512_add_epi32(even, odd), eights_below = _mm512_add_epi32(even_below, odd_below);
+            const Int first = _mm512_shuffle_i32x4(eights, eights_below, 0x88);
+            const Int second = odd_quarters(eights, eights_below);
+            if constexpr (kLanes == 8) {
+                sums[0] = first;
+                sums[1] = second;
+            } else {
+                sums[0] = _mm512_add_epi32(first, second);
+            }
+        }
+    }
+
 private:
+    static void split(__m256i blocks, Int& low, Int& high) {
+        const __m512i bytes = _mm512_cvtepu8_epi16(blocks);
+        low = _mm512_and_si512(bytes, _mm512_set1_epi16(15));
+        high = _mm512_srli_epi16(bytes, 4);
+    }
+    static void halves(Int first, Int second, Int& low, Int& high) {
+        low = _mm512_shuffle_i64x2(first, second, 0x44);
+        high = _mm512_shuffle_i64x2(first, second, 0xee);
+    }
+    static Int sum_pairs(Int a, Int b) {
+        return _mm512_add_epi32(_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b));
+    }
+    static Int odd_quarters(Int a, Int b) { return _mm512_shuffle_i32x4(a, b, 0xdd); }
     template <class Op>
     static void fold4(float* out, Float a, Float b, Float c, Float d, Op op) {
         const Float ab = op(_mm512_shuffle_f32x4(a, b, 0x44), _mm512_shuffle_f32x4(a, b, 0xee));

@@ -46,16 +46,6 @@ struct Neon {
         return load(padded);
     }
 
-    using Int4Group = float32x4_t;  // the scale
-    static Int4Group int4_group(float scale) { return vdupq_n_f32(scale); }
-    template <bool kHigh>
-    static Float load_int4(const std::uint8_t* p, Int4Group scale) {
-        const uint8x8_t bytes = vld1_u8(p);
-        const uint8x8_t levels = kHigh ? vshr_n_u8(bytes, 4) : vand_u8(bytes, vdup_n_u8(15));
-        const Float weights = widen(vreinterpretq_s16_u16(vsubl_u8(levels, vdup_n_u8(8))));
-        return {vmulq_f32(weights.low, scale), vmulq_f32(weights.high, scale)};
-    }
-
     static void store(float* p, Float v) {
         vst1q_f32(p, v.low);
         vst1q_f32(p + 4, v.high);
@@ -134,6 +124,40 @@ struct Neon {
         for (std::int64_t i = 0; i < count; ++i) padded[i] = p[i];
         return load_weights(padded);
     }
+    // A block of int4.
+    static void split_levels(const std::uint8_t* p, Int& low, Int& high) {
+        const uint8x16_t bytes = vld1q_u8(p);
+        low = widen_levels(vandq_u8(bytes, vdupq_n_u8(15)));
+        high = widen_levels(vshrq_n_u8(bytes, 4));
+    }
+    static void level_inputs(const std::int16_t* x, Int& low, Int& high) {
+        low = load_int(reinterpret_cast<const std::int32_t*>(x));
+        high = load_int(reinterpret_cast<const std::int32_t*>(x + 16));
+    }
+    // `count` numbers of 16 bits, then zeros.
+    static Int load_pairs(const std::uint16_t* p, std::int64_t count) {
+        std::uint16_t padded[2 * kWidth] = {};
+        for (std::int64_t i = 0; i < count; ++i) padded[i] = p[i];
+        return {vreinterpretq_s32_u16(vld1q_u16(padded)), vreinterpretq_s32_u16(vld1q_u16(padded + kWidth))};
+    }
+    // The half of each lane in its upper bits, the rest 0.
+    static Int lower_halves(Int v) { return {vshlq_n_s32(v.low, 16), vshlq_n_s32(v.high, 16)}; }
+    static Int upper_halves(Int v) {
+        const int32x4_t mask = vdupq_n_s32(INT32_C(-65536));
+        return {vandq_s32(v.low, mask), vandq_s32(v.high, mask)};
+    }
+    // sums[0], lane i: the sum of the lanes of v[i].
+    template <int kLanes>
+    static void sum_lanes(const Int (&v)[kWidth], Int (&sums)[1]) {
+        static_assert(kLanes == kWidth);
+        int32x4_t halves[kWidth];
+#pragma GCC unroll 8
+        for (int i = 0; i < kWidth; ++i) halves[i] = vaddq_s32(v[i].low, v[i].high);
+        const auto fold = [&](int i) {
+            return vpaddq_s32(vpaddq_s32(halves[i], halves[i + 1]), vpaddq_s32(halves[i + 2], halves[i + 3]));
+        };
+        sums[0] = {fold(0), fold(4)};
+    }
     static Int spread(const std::int16_t* p) {
         std::int32_t pair;
         __builtin_memcpy(&pair, p, sizeof pair);
@@ -158,6 +182,9 @@ struct Neon {
     }
 
 private:
+    static Int widen_levels(uint8x16_t levels) {
+        return {vreinterpretq_s32_u16(vmovl_u8(vget_low_u8(levels))), vreinterpretq_s32_u16(vmovl_high_u8(levels))};
+    }
     struct Square {
         int32x4_t rows[4];
     };

@@ -39,14 +39,6 @@ struct Portable {
         return v;
     }
 
-    using Int4Group = Float;  // the scale
-    static Int4Group int4_group(float scale) { return set(scale); }
-    template <bool kHigh>
-    static Float load_int4(const std::uint8_t* p, Int4Group group) {
-        const auto level = [&](int i) { return static_cast<float>((kHigh ? p[i] >> 4 : p[i] & 15) - 8); };
-        return group * Float{level(0), level(1), level(2), level(3)};
-    }
-
     static void store(float* p, Float v) { std::memcpy(p, &v, sizeof v); }
     static void store(float* p, Float v, std::int64_t count) {
         for (std::int64_t i = 0; i < count; ++i) p[i] = v[i];
@@ -127,6 +119,37 @@ struct Portable {
         Int v;
         std::memcpy(&v, wide, sizeof v);
         return v;
+    }
+    // Half a block of int4.
+    static void split_levels(const std::uint8_t* p, Int& low, Int& high) {
+        std::int16_t halves[2][2 * kWidth];
+        for (int i = 0; i < 2 * kWidth; ++i) {
+            halves[0][i] = static_cast<std::int16_t>(p[i] & 15);
+            halves[1][i] = static_cast<std::int16_t>(p[i] >> 4);
+        }
+        std::memcpy(&low, halves[0], sizeof low);
+        std::memcpy(&high, halves[1], sizeof high);
+    }
+    static void level_inputs(const std::int16_t* x, Int& low, Int& high) {
+        std::memcpy(&low, x, sizeof low);
+        std::memcpy(&high, x + 16, sizeof high);
+    }
+    // `count` numbers of 16 bits, then zeros.
+    static Int load_pairs(const std::uint16_t* p, std::int64_t count) {
+        std::uint16_t padded[2 * kWidth] = {};
+        for (std::int64_t i = 0; i < count; ++i) padded[i] = p[i];
+        Int v;
+        std::memcpy(&v, padded, sizeof v);
+        return v;
+    }
+    // The half of each lane in its upper bits, the rest 0.
+    static Int lower_halves(Int v) { return v << 16; }
+    static Int upper_halves(Int v) { return v >> 16 << 16; }
+    // sums[0], lane i: the sum of the lanes of v[i].
+    template <int kLanes>
+    static void sum_lanes(const Int (&v)[4], Int (&sums)[1]) {
+        static_assert(kLanes == kWidth);
+        for (int i = 0; i < 4; ++i) sums[0][i] = v[i][0] + v[i][1] + v[i][2] + v[i][3];
     }
     static Int spread(const std::int16_t* p) {
         std::int32_t pair;

@@ -1,4 +1,5 @@
-// feed_forward() with int8 weights, where a CPU rounds the inner state for the second product where the first makes it.
+// feed_forward() with int8 and int4 weights, where a CPU rounds the inner state for the second product where the first
+// makes it.
 #include <vector>
 
 #include "op_feed_forward.h"
@@ -7,28 +8,33 @@ using namespace op_testing;
 
 // The inner state is rounded where it is made, or (one row, a gate, a width that is no whole number of panels) by the
 // second product: to the same integers.
-CPU_TEST(feed_forward_of_int8_weights_gives_the_bits_of_its_ops, "a GPU's is the exact product") {
+CPU_TEST(feed_forward_of_int8_or_int4_gives_the_bits_of_its_ops, "a GPU's is the exact product") {
     Random random(10);
+    const auto check = [&](const BlockCase& setup) {
+        const Block test(setup, random);
+        backend().feed_forward(test.args());
+        const TestMatrix together(setup.rows, 38, 5, DType::kFloat32);
+        together.copy_from(test.out);
+        backend().Backend::feed_forward(test.args());
+        CHECK(test.out.is_written_exactly());
+        CHECK(same_bits(together, test.out));
+    };
     for (const std::int64_t inner : {64, 320, 328, 3072}) {
         std::vector<std::int64_t> all_rows{1, 2, 5, 6, 7, 64};
         // Rows are computed by 512: one is left, or many.
         if (inner == 320) all_rows.insert(all_rows.end(), {512, 513, 1025, 1100});
         for (const std::int64_t rows : all_rows) {
             for (const bool gated : {false, true}) {
-                const Block test({.type = DType::kInt8,
-                                  .rows = rows,
-                                  .cols = 80,
-                                  .inner = inner,
-                                  .outputs = 38,
-                                  .gated = gated,
-                                  .activation = rows % 2 == 0 ? Activation::kGelu : Activation::kRelu},
-                                 random);
-                backend().feed_forward(test.args());
-                const TestMatrix together(rows, 38, 5, DType::kFloat32);
-                together.copy_from(test.out);
-                backend().Backend::feed_forward(test.args());
-                CHECK(test.out.is_written_exactly());
-                CHECK(same_bits(together, test.out));
+                for (const DType type : kRoundedTypes) {
+                    if (type == DType::kInt4 && inner == 328) continue;  // is no whole number of blocks
+                    check({.type = type,
+                           .rows = rows,
+                           .cols = type == DType::kInt8 ? 80 : 96,
+                           .inner = inner,
+                           .outputs = 38,
+                           .gated = gated,
+                           .activation = rows % 2 == 0 ? Activation::kGelu : Activation::kRelu});
+                }
             }
         }
     }

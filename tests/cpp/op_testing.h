@@ -36,9 +36,13 @@ void check_close(const TestMatrix& found, double tolerance, Expected expected) {
     }
 }
 
-// Where W is int8 a CPU rounds x to int8, so many columns with one scale (linear.h).
+// Where W is int8 or int4 a CPU rounds x to int8, so many columns with one scale (linear.h).
 constexpr std::int64_t kInputGroup = 32;
-inline bool rounds_input(const TestWeight& weight) { return weight.view().dtype == DType::kInt8 && !on_cuda(); }
+constexpr DType kRoundedTypes[] = {DType::kInt8, DType::kInt4};
+inline bool rounds_input(const TestWeight& weight) {
+    const DType dtype = weight.view().dtype;
+    return (dtype == DType::kInt8 || dtype == DType::kInt4) && !on_cuda();
+}
 
 // The largest |x[i]| of the group that column k is in, x_at(i) for i < cols.
 template <typename At>
