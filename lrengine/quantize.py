@@ -43,7 +43,7 @@ MODEL_TYPES = ("swcm", "layer_fusion", "layer_fusion_classifier")
 INT8_SCHEME = {"dtype": "int8", "scheme": "per-row-symmetric"}
 INT4_SCHEMES = {size: {"dtype": "int4", "scheme": "group-symmetric", "group_size": size} for size in GROUP_SIZES}
 SCHEMES = (INT8_SCHEME, *INT4_SCHEMES.values())
-DEFAULT_GROUP_SIZE = 64
+DEFAULT_GROUP_SIZE = 32
 SCALE_SUFFIX = "_scale"
 KEPT_IN_INT8 = re.compile(
     r"(^mixer\.attention\.)|position_embeddings|embed_positions|token_type_embeddings|relative_attention_bias"

@@ -3,9 +3,9 @@
 //     value = scale * (level - 8),    levels 0 .. 15
 //
 // A row is blocks of 32 columns in 16 bytes: column j of a block in the low half of byte j, column 16 + j in the high
-// half. A vector of 4, 8 or 16 columns is one load and one mask or shift; a GPU's lane has a block in one 16-byte load,
-// the numbers of a word in their places for `word & mask | exponent`, which makes floats of them. A scale is a
-// bfloat16: two bytes with float32's range, and exact in float32 times any level.
+// half. A vector of bytes is two of levels by a mask and a shift; a GPU's lane has a block in one 16-byte load, the
+// numbers of a word in their places for `word & mask | exponent`, which makes floats of them. A scale is a bfloat16: two
+// bytes with float32's range, and exact in float32 times any level.
 #pragma once
 
 #include <cstdint>
@@ -15,7 +15,7 @@ namespace lrengine {
 
 inline constexpr std::int64_t kInt4Block = 32;  // columns; bytes are half as many
 inline constexpr int kInt4Zero = 8;             // the level of 0
-inline constexpr std::int64_t kInt4GroupSize = 64;
+inline constexpr std::int64_t kInt4GroupSize = 32;
 // The largest bfloat16 below 2^112: products that take a level's bits for 2^15 + level stay finite. Values beyond eight
 // times that, 4e34, are clipped.
 inline constexpr std::uint16_t kLargestGroupScale = 0x777f;
