@@ -52,6 +52,13 @@ bool BlockCache::keep(Block block) {
     return true;
 }
 
+bool BlockCache::clear() {
+    const std::unique_lock lock(mutex_, std::try_to_lock);
+    if (!lock || blocks_.empty()) return false;
+    free_oldest(kept_);
+    return true;
+}
+
 // At least so many bytes, or all.
 void BlockCache::free_oldest(std::size_t bytes) {
     std::size_t freed = 0;

@@ -29,6 +29,9 @@ public:
     // False: the block stays the caller's. Blocks that have been here longest make room.
     bool keep(Block block);
 
+    // Frees all that is here, for who finds no memory elsewhere; false if that is nothing.
+    bool clear();
+
 private:
     void free_oldest(std::size_t bytes);
 

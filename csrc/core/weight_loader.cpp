@@ -184,6 +184,7 @@ std::vector<float> WeightLoader::row_scales(const TensorRecord& matrix) {
     check_values(record);
     std::vector<float> scales(static_cast<std::size_t>(matrix.shape[0]));
     to_float(record.data, record.dtype, scales);
+    forget(record);
     for (const float scale : scales) {
         if (scale < 0.0f) refuse(record, "scale " + std::to_string(scale), "scales of 0 or more");
     }
@@ -322,12 +323,20 @@ Weight WeightLoader::load(const TensorRecord& record, std::optional<DType> targe
 
 Weight WeightLoader::matrix(const std::string& name, std::int64_t rows, std::int64_t cols) {
     const TensorRecord& record = require_product(name, rows, cols);
+    search_.keep(record);  // which embeddings() may have been asked for before
     const auto known = storage_.matrices.find(name);
     if (known != storage_.matrices.end()) {
         if (!is_weight_float(record.dtype)) used_.insert(name + "_scale");
         return known->second;
     }
     return storage_.matrices[name] = load(record, target_);
+}
+
+Weight WeightLoader::embeddings(const std::string& name, std::int64_t rows, std::int64_t cols) {
+    const bool asked_before = storage_.matrices.contains(name);
+    const Weight weight = matrix(name, rows, cols);
+    if (!asked_before) search_.release(require(name));
+    return weight;
 }
 
 Weight WeightLoader::table(const std::string& name, std::int64_t rows, std::int64_t cols) {

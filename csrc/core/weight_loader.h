@@ -36,6 +36,9 @@ public:
     bool has(const std::string& name) const;
 
     Weight matrix(const std::string& name, std::int64_t rows, std::int64_t cols);
+    // A matrix of which a request looks up a few rows. Where it stays in the mapping, the rest does not count as memory
+    // of this process once it was searched, unless matrix() is asked for it too: an output projection is read whole.
+    Weight embeddings(const std::string& name, std::int64_t rows, std::int64_t cols);
     // Never quantised: position tables, relative bias tables.
     Weight table(const std::string& name, std::int64_t rows, std::int64_t cols);
     // All elements of a tensor of any shape whose product is `size`.

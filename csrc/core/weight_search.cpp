@@ -4,10 +4,12 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cstddef>
 #include <string>
 #include <thread>
 
 #include "core/error.h"
+#include "core/mapped_file.h"
 #include "core/signals_blocked.h"
 #include "core/weight_convert.h"
 
@@ -60,9 +62,12 @@ void WeightSearch::search(std::size_t index) const {
     if (broken < index) return;
     const Part& part = parts_[index];
     const TensorRecord& record = *part.record;
-    const char* data =
-        static_cast<const char*>(record.data) + static_cast<std::size_t>(part.begin) * size_of(record.dtype);
-    if (values_are_sound(data, record.dtype, part.end - part.begin)) return;
+    const std::size_t width = size_of(record.dtype);
+    const auto begin = static_cast<std::size_t>(part.begin) * width, end = static_cast<std::size_t>(part.end) * width;
+    const auto* data = static_cast<const std::byte*>(record.data);
+    const bool sound = values_are_sound(data + begin, record.dtype, part.end - part.begin);
+    if (released_.contains(&record)) MappedFile::release({data + begin, data + end});
+    if (sound) return;
     while (index < broken && !broken_.compare_exchange_weak(broken, index)) {
     }
 }

@@ -8,6 +8,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <optional>
+#include <set>
 #include <vector>
 
 #include "core/checkpoint.h"
@@ -29,6 +30,10 @@ public:
     WeightSearch& operator=(const WeightSearch&) = delete;
 
     void add(const TensorRecord& record);
+    // Before start(), of a record in a file's mapping: its pages stop counting as this process's memory as soon as they
+    // were searched (MappedFile::release), but for one and its neighbours where two parts meet. keep() takes that back.
+    void release(const TensorRecord& record) { released_.insert(&record); }
+    void keep(const TensorRecord& record) { released_.erase(&record); }
     // Begins on a thread of its own. Where none can be had, finish() makes the whole search.
     void start();
 
@@ -54,6 +59,7 @@ private:
     void begin_anew_in_child() const;
 
     std::vector<Part> parts_;
+    std::set<const TensorRecord*> released_;
     std::optional<pthread_t> thread_;  // of started_by_. No std::thread: that frees memory whenever it happens to end
     pid_t started_by_ = 0;
     mutable std::atomic<pid_t> process_{0};                    // whose counts these are; -it while it begins

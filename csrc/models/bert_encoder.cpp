@@ -7,7 +7,7 @@ namespace {
 BertEmbeddings load_embeddings(const EncoderConfig& config, WeightLoader& loader) {
     const std::string prefix = "encoder.embeddings.";
     BertEmbeddings embeddings;
-    embeddings.word = loader.matrix(prefix + "word_embeddings.weight", config.vocab, config.width);
+    embeddings.word = loader.embeddings(BertEncoder::kWordEmbeddings, config.vocab, config.width);
     embeddings.position = loader.table(prefix + "position_embeddings.weight", config.position_rows, config.width);
     const Vector types = loader.rows_of(prefix + "token_type_embeddings.weight", config.type_vocab, config.width);
     embeddings.type = {types.data, config.width};

@@ -29,6 +29,8 @@ struct BertLayer {
 
 class BertEncoder final : public Encoder {
 public:
+    static constexpr const char* kWordEmbeddings = "encoder.embeddings.word_embeddings.weight";
+
     BertEncoder(const EncoderConfig& config, WeightLoader& loader);
 
     const Weight& word_embeddings() const override { return embeddings_.word; }

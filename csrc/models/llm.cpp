@@ -6,6 +6,8 @@ namespace lrengine {
 
 namespace {
 
+constexpr const char* kWordEmbeddings = "llm.model.embed_tokens.weight";
+
 Bias bias_if(bool present) { return present ? Bias::kPresent : Bias::kNone; }
 
 // The heads of all rows as rows of their own: [M, H*d] seen as [M*H, d]. `x` has no gaps.
@@ -18,14 +20,14 @@ Matrix rows_of_heads(const Matrix& x, std::int64_t head_dim) {
 Llm::Llm(const LlmConfig& config, WeightLoader& loader, Backend& backend, WeightStorage& storage)
     : config_(config),
       shape_(multi_head(config.heads, config.head_dim)),
-      word_(loader.matrix("llm.model.embed_tokens.weight", config.vocab, config.width)),
+      word_(loader.embeddings(kWordEmbeddings, config.vocab, config.width)),
       inv_freq_(store(config.inv_freq, backend, storage)) {
     shape_.kv_heads = config.kv_heads;
     for (std::int64_t i = 0; i < config.layers; ++i) layers_.push_back(load_layer(loader, i));
     final_norm_ = load_rms_norm(loader, "llm.model.norm", config.width, config.eps);
     const std::string output = "llm.lm_head.weight";
     if (config.tied_output) {
-        output_.weight = word_;
+        output_.weight = loader.matrix(kWordEmbeddings, config.vocab, config.width);
         loader.ignore(output);
     } else {
         output_.weight = loader.matrix(output, config.vocab, config.width);

@@ -46,7 +46,7 @@ std::vector<float> sinusoidal_positions(std::int64_t rows, std::int64_t width, s
 M2M100Encoder::M2M100Encoder(const EncoderConfig& config, WeightLoader& loader, Backend& backend,
                              WeightStorage& storage)
     : Encoder(config), shape_(multi_head(config.heads, config.head_dim)) {
-    word_ = loader.matrix("encoder.embed_tokens.weight", config.vocab, config.width);
+    word_ = loader.embeddings("encoder.embed_tokens.weight", config.vocab, config.width);
     const std::int64_t rows = config.position_offset + config.max_positions;
     const std::vector<float> table = sinusoidal_positions(rows, config.width, config.pad_id);
     void* memory = storage.allocate(table.size() * sizeof(float));

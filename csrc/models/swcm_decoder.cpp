@@ -16,11 +16,11 @@ Weight rows_from(const Weight& table, std::int64_t first) {
     return view;
 }
 
-Dense load_output(const SwcmConfig& config, const BertEncoder& encoder, WeightLoader& loader) {
+Dense load_output(const SwcmConfig& config, WeightLoader& loader) {
     const std::string name = "lm_head";
     Dense output;
     if (config.tied_output) {
-        output.weight = encoder.embeddings().word;
+        output.weight = loader.matrix(BertEncoder::kWordEmbeddings, config.encoder.vocab, config.encoder.width);
         loader.ignore(name + ".weight");
     } else {
         output.weight = loader.matrix(name + ".weight", config.encoder.vocab, config.encoder.width);
@@ -37,7 +37,7 @@ SwcmDecoder::SwcmDecoder(const SwcmConfig& config, const BertEncoder& encoder, W
       shape_(encoder.attention_shape()),
       target_positions_(rows_from(encoder.embeddings().position, config.encoder.position_offset)),
       layers_(load_swcm_layers(config, encoder, loader)),
-      output_(load_output(config, encoder, loader)) {
+      output_(load_output(config, loader)) {
     traits_ = {.layers = static_cast<std::int64_t>(layers_.size()),
                .key_width = shape_.key_width(),
                .hidden = config.encoder.width,

@@ -45,7 +45,7 @@ T5Encoder::T5Encoder(const EncoderConfig& config, WeightLoader& loader)
     : Encoder(config), shape_{config.heads, config.heads, config.head_dim, 1.0f} {
     // Two names of one tensor; which one a file keeps depends on who wrote it.
     const std::string shared = "encoder.shared.weight", alias = "encoder.encoder.embed_tokens.weight";
-    word_ = loader.matrix(loader.has(shared) || !loader.has(alias) ? shared : alias, config.vocab, config.width);
+    word_ = loader.embeddings(loader.has(shared) || !loader.has(alias) ? shared : alias, config.vocab, config.width);
     loader.ignore(alias);
     for (std::int64_t i = 0; i < config.layers; ++i) {
         layers_.push_back(load_layer(config, shape_, loader, i));

@@ -95,6 +95,7 @@ void* CpuBackend::allocate(std::size_t bytes) {
         const std::size_t rounded = (bytes + kAlignment - 1) / kAlignment * kAlignment + kAlignment;
         block = kept_.take(rounded);
         if (block.memory == nullptr) block = {std::aligned_alloc(kAlignment, rounded), rounded};
+        if (block.memory == nullptr && kept_.clear()) block.memory = std::aligned_alloc(kAlignment, rounded);
     }
     if (block.memory == nullptr)
         fail(ErrorCode::kOutOfMemory, "cpu: no memory for " + std::to_string(bytes) + " bytes");

@@ -107,6 +107,21 @@ TEST(block_cache_keeps_no_more_than_it_may) {
     free_block(rest);
 }
 
+TEST(block_cache_gives_all_up) {
+    BlockCache cache(8 * kMiB);
+    CHECK(!cache.clear());
+    REQUIRE(cache.keep(block_of(2 * kMiB)));
+    REQUIRE(cache.keep(block_of(3 * kMiB)));
+    CHECK(cache.clear());
+    CHECK(cache.take(2 * kMiB).memory == nullptr);
+    CHECK(!cache.clear());
+    for (int i = 0; i < 2; ++i) REQUIRE(cache.keep(block_of(4 * kMiB)));  // what went does not count
+    const BlockCache::Block one = cache.take(4 * kMiB), other = cache.take(4 * kMiB);
+    CHECK(one.memory != nullptr && other.memory != nullptr);
+    free_block(one);
+    free_block(other);
+}
+
 // No block is given to two threads: each fills its own and finds it as it left it.
 TEST(block_cache_of_several_threads) {
     BlockCache cache(6 * kMiB);

@@ -69,7 +69,20 @@ std::vector<std::string> instruction_sets_of_this_processor() {
 }
 #endif
 
+int refused = 0;  // of the next calls of aligned_alloc()
+
 }  // namespace
+
+// What the CPU's backend takes.
+extern "C" void* aligned_alloc(std::size_t alignment, std::size_t bytes) noexcept {
+    void* memory = nullptr;
+    if (refused > 0) {
+        --refused;
+    } else if (posix_memalign(&memory, alignment, bytes) != 0) {
+        memory = nullptr;
+    }
+    return memory;
+}
 
 CPU_TEST(backend_gives_large_blocks_again, "a GPU's memory is its allocator's") {
 #if LRENGINE_ADDRESS_SANITIZER
@@ -86,6 +99,22 @@ CPU_TEST(backend_gives_large_blocks_again, "a GPU's memory is its allocator's") 
     backend().deallocate(second);
     backend().deallocate(other);
     backend().deallocate(nullptr);
+}
+
+CPU_TEST(backend_gives_up_what_it_keeps_before_memory_is_short, "a GPU's memory is its allocator's") {
+#if LRENGINE_ADDRESS_SANITIZER
+    return;  // nothing is kept
+#endif
+    const auto fresh = make_cpu_backend(1);
+    refused = 1;
+    CHECK_ERROR(fresh->allocate(100), ErrorCode::kOutOfMemory, "100 bytes");  // nothing to give up
+    fresh->deallocate(fresh->allocate(std::size_t{5} << 20));
+    refused = 1;
+    fresh->deallocate(fresh->allocate(100));
+    fresh->deallocate(fresh->allocate(std::size_t{5} << 20));
+    refused = 2;
+    CHECK_ERROR(fresh->allocate(100), ErrorCode::kOutOfMemory, "100 bytes");
+    CHECK_EQUAL(refused, 0);
 }
 
 OP_TEST(allocations_are_aligned_and_absurd_ones_are_errors) {

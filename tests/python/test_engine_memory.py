@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from transformers import AutoConfig
 
-from lrengine.models import SwcmConfig, SwcmForConditionalGeneration
+from lrengine.models import LayerFusionForCausalLM, SwcmConfig, SwcmForConditionalGeneration
 from lrengine.quantize import quantize
-from tiny import randomise
+from tiny import randomise, tiny_encoder, tiny_llm
 
 MIB = 1 << 20
 # Beside 15% of the weights: stacks, the buffers of a request with a source of 64 (measured: 4.5 MiB) and room to vary.
@@ -101,6 +101,38 @@ def test_peak_is_the_weights_and_a_little(float_model: Path, dtype: str) -> None
     assert added <= 1.15 * weights + CONSTANT, (added / MIB, weights / MIB)
     assert added >= 0.5 * weights, "the weights were read"
     assert memory_bytes == pytest.approx(weights, rel=0.05)
+
+
+# Word embeddings of an encoder whose rows are looked up and nothing else.
+WORDS, WIDTH = 60_000, 384
+# Of these a request holds two parts of 4 MiB, one in each thread that searches them, and then its own rows' pages.
+SEARCHED = 10 * MIB
+
+
+@pytest.fixture(scope="module")
+def fusion_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Some 100 MB of random float32 weights, nearly all of them word embeddings."""
+    encoder = tiny_encoder(
+        "xlm-roberta", layers=1, vocab_size=WORDS, hidden_size=WIDTH, num_attention_heads=6, intermediate_size=768
+    )
+    model = LayerFusionForCausalLM.from_pretrained_parts(encoder, tiny_llm(), mixer={"type": "global"}, mapper="linear")
+    directory = tmp_path_factory.mktemp("fusion") / "float32"
+    randomise(model, 0).save_pretrained(directory)
+    return directory
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak is read from Linux's /proc")
+@pytest.mark.parametrize(("dtype", "size"), [("float32", 4), ("bfloat16", 2), ("int8", 1), ("int4", 1)])
+def test_word_embeddings_that_are_looked_up_are_not_held(fusion_model: Path, dtype: str, size: int) -> None:
+    directory = fusion_model.parent / dtype
+    if dtype != "float32":
+        quantize(fusion_model, directory, dtype)
+    weights = sum(file.stat().st_size for file in directory.glob("*.safetensors"))
+    rest = weights - WORDS * WIDTH * size
+    done = subprocess.run([sys.executable, "-c", CHILD, str(directory)], check=True, capture_output=True, text=True)
+    added, memory_bytes = json.loads(done.stdout)
+    assert added <= 1.15 * rest + CONSTANT + SEARCHED < weights, (added / MIB, rest / MIB, weights / MIB)
+    assert memory_bytes == pytest.approx(weights, rel=0.05), "which are mapped all the same"
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="resident memory is read from Linux's /proc")

@@ -134,7 +134,8 @@ LRENGINE_API const char* lrengine_label(const lrengine_engine* engine, size_t in
 
 typedef struct lrengine_memory {
     size_t struct_size;
-    uint64_t weight_bytes;       /* mapped or converted */
+    uint64_t weight_bytes;       /* mapped or converted; of mapped word embeddings that are no output projection too,
+                                    the process holds only what requests looked up */
     uint64_t request_bytes;      /* caches and scratch of the requests that are open now, on this engine; not what
                                     a thread keeps to pack a product in (up to 10 MB after thousands of tokens),
                                     and not scratch that is kept on a CPU for the next request, up to 64 MiB */
