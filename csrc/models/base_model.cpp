@@ -28,7 +28,9 @@ BaseModel::BaseModel(std::unique_ptr<ModelFiles>&& files, const EncoderConfig& e
 std::size_t BaseModel::weight_bytes() const {
     std::size_t bytes = files_->storage.bytes();
     std::set<const void*> in_use;
-    for (const auto& [name, weight] : files_->storage.matrices) in_use.insert(weight.data);
+    for (const auto& [name, weight] : files_->storage.matrices) {
+        in_use.insert({weight.data, weight.scales, weight.group_scales});
+    }
     for (const auto& [name, vector] : files_->storage.vectors) in_use.insert(vector.data);
     for (const std::string& name : files_->checkpoint.names()) {
         const TensorRecord& record = *files_->checkpoint.find(name);

@@ -45,10 +45,10 @@ void direct_tile(const LinearTask& task, std::int64_t m, std::int64_t first, std
     constexpr int kCols = tile_cols<V, Rows>();
     const std::int64_t bytes = task.cols * static_cast<std::int64_t>(sizeof(T));
     using Near = BytesAhead<kCols, V::kWidth* static_cast<std::int64_t>(sizeof(T))>;
-    const T* begin = static_cast<const T*>(task.weight) + first * task.cols;
+    const T* weight = static_cast<const T*>(task.weight);
     const T* rows[kCols];
     for (std::int64_t n = 0; n < count; n += kCols) {
-        tile_rows([&](std::int64_t i) { return begin + i * task.cols; }, n, count, rows);
+        tile_rows([&](std::int64_t i) { return weight + (first + i) * task.cols; }, n, count, rows);
         DotTile<V, Rows, kCols> tile;
         tile.clear();
         const auto add = [&](const auto& ahead) {
