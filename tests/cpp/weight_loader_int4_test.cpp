@@ -147,7 +147,7 @@ TEST(loader_refuses_int4_that_is_not_what_the_format_says) {
         Opened opened(tensors);
         for (const auto target :
              {std::optional<DType>(), std::optional(DType::kFloat32), std::optional(DType::kInt4)}) {
-            CHECK_ERROR(opened.loader(target).matrix("w", 2, cols), ErrorCode::kModelFile, fragment);
+            CHECK_ERROR(opened.loader(target, 64).matrix("w", 2, cols), ErrorCode::kModelFile, fragment);
         }
     };
     const Tensor levels = levels_tensor("w", {2, 32}, bytes);
