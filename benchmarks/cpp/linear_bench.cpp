@@ -13,6 +13,7 @@
 #include <string>
 #include <vector>
 
+#include "core/int4_groups.h"
 #include "core/thread_pool.h"
 #include "ops/backend.h"
 
@@ -24,7 +25,6 @@ struct Shape {
     std::int64_t n, k;
 };
 
-constexpr std::int64_t kGroup = 64;                         // of int4
 constexpr std::size_t kColdBytes = std::size_t{512} << 20;  // well beyond any cache
 
 template <typename Body>
@@ -71,10 +71,11 @@ public:
         std::vector<float> x(static_cast<std::size_t>(rows * shape.k), 0.5f),
             out(static_cast<std::size_t>(rows * shape.n));
         const std::vector<float> scales(static_cast<std::size_t>(shape.n), 0.01f);
-        const std::vector<std::uint16_t> group_scales(static_cast<std::size_t>(shape.n * shape.k / kGroup), 0x3c00);
+        const std::vector<std::uint16_t> group_scales(static_cast<std::size_t>(shape.n * shape.k / kInt4GroupSize),
+                                                      0x3c00);
         if (dtype == DType::kInt8) weight.scales = scales.data();
         if (dtype == DType::kInt4) weight.group_scales = group_scales.data();
-        if (dtype == DType::kInt4) weight.group_size = kGroup;
+        if (dtype == DType::kInt4) weight.group_size = kInt4GroupSize;
         std::vector<double> times, reads;
         for (int i = 0; i < repeats_; ++i) {
             const std::size_t mine = static_cast<std::size_t>(2 * i) % copies, other = (mine + 1) % copies;

@@ -54,7 +54,7 @@ void direct_tile(const LinearTask& task, std::int64_t m, std::int64_t first, std
         const auto add = [&](const auto& ahead) {
             tile.add(task.x + m * task.x_stride, task.x_stride, rows, task.cols, ahead);
         };
-        if (std::is_same_v<T, float> || kCols * bytes > Near::kFarthest) {
+        if (std::is_same_v<T, float> || kCols * bytes > kFarthestAhead) {
             add(RowsAhead(bytes, kCols));
         } else {
             add(Near(rows[0], bytes, task.end - first - n <= kCols));

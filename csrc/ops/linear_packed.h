@@ -4,7 +4,6 @@
 #pragma once
 
 #include <cstdint>
-#include <type_traits>
 
 #include "ops/cpu_kernels.h"
 #include "ops/dot_kernels.h"

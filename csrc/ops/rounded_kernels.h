@@ -11,7 +11,8 @@
 // over all of them. A panel of 2 vectors of columns is copied in that order, into the first or second-level cache,
 // while all rows pass by. One row: W is read where it lies, and lanes are put together at the end of a group. Bytes: W
 // once, x as int8 once a panel, out once; 2 M N K operations. The floor of few rows is W's bytes, of many the dot
-// products: 128 a cycle and pipe with AVX-512 VNNI; scaling groups adds 8 instructions to G / 4 * 3.
+// products: 128 a cycle and pipe with AVX-512 VNNI; scaling groups adds 8 instructions to G / 4 * 3
+// (int4: 12).
 //
 // Where a panel is as wide as a group, a tile's outputs can be left as the rounded rows of the product that reads them
 // (task.rounded_out), to the same integers that rounding them later would give.
@@ -21,13 +22,15 @@
 //     V::Int                          kWidth lanes of int32: set_int(i), load_int(p), store_int(p, v)
 //     V::DotInput                     what x is kept as: int8_t, 4 products a lane, or int16_t, 2 products a lane
 //     V::kDotRows                     rows of a tile of two vectors of sums
-//     V::kDotOffset                   is added to each weight
-//     V::load_weights(p[, count])     a lane's products times kWidth weights, ready for dot()
+//     V::load_weights(p[, count])     kDotBlock weights of int8, ready for dot(), kDotOffset too large
+//     V::kDotOffset                   0 or kOffset
 //     V::split_levels(p, low, high[, count])  the levels of kDotBlock bytes of int4, their low and their high halves,
 //                                     ready for dot(), kInt4Zero too large
 //     V::level_inputs(x, low, high[, count])  as many values of x in the same order, x's first being at p's first
 //     V::sum_lanes<n>(v, sums)        sums[g], lane i: the sum of lanes [n g, n g + n) of v[i]
 //     V::transpose(v)                 kWidth x kWidth lanes
+//     V::load_pairs(p, count)         `count` numbers of 16 bits, two a lane, then zeros; V::lower_halves(v) and
+//                                     V::upper_halves(v): one of each lane, in the lane's upper half
 //     V::spread(p)                    a lane's products of values of x, in every lane
 //     V::dot(sum, weights, x)         lane i: sum + weights . x, exactly
 //     V::to_float(v), V::add_int(a, b)
@@ -41,6 +44,7 @@
 #include "ops/cpu_kernels.h"
 #include "ops/dot_kernels.h"
 #include "ops/linear_packed.h"
+#include "ops/rounded_one_row.h"
 #include "ops/rounded_rows.h"
 #include "ops/rounded_weights.h"
 
@@ -190,151 +194,6 @@ std::int64_t tile_steps(const LinearTask& task) {
     return (task.rows + V::kDotRows - 1) / V::kDotRows * rounded_groups(task.cols);
 }
 
-// Bytes. A tile behind this one is asked for up to this size: what is fetched farther ahead would be forgotten.
-constexpr std::int64_t kFarthestTile = 128 * 1024;
-constexpr std::int64_t kFartherOn = 1024;  // in these rows, enough to wait for memory
-constexpr std::int64_t kLine = 64;
-
-// The compiler forgets where a pointer comes from: else GCC 12 keeps one for each of a tile's rows, most of them in
-// memory.
-inline void forget_origin(const char*& place) { asm volatile("" : "+r"(place)); }
-
-// Where kWidth rows of W are read, by fours, which instructions can address from one register.
-template <class V>
-class TilePlace {
-public:
-    TilePlace(const char* rows, std::int64_t bytes) : bytes_(bytes) {
-#pragma GCC unroll 4
-        for (int i = 0; i < kFours; ++i) {
-            fours_[i] = rows + 4 * i * bytes;
-            forget_origin(fours_[i]);
-        }
-    }
-
-    const char* row(int i) const { return fours_[i / 4] + i % 4 * bytes_; }
-
-    void advance(std::int64_t bytes) {
-#pragma GCC unroll 4
-        for (int i = 0; i < kFours; ++i) {
-            fours_[i] += bytes;
-            forget_origin(fours_[i]);
-        }
-    }
-
-private:
-    static constexpr int kFours = V::kWidth / 4;
-
-    const char* fours_[kFours];
-    std::int64_t bytes_;
-};
-
-// Outputs of kWidth rows of W that lie `bytes` apart for one row of x, for which packing W would not pay: the lanes of
-// a sum are products that lie apart in K, and are put together when a vector or a group of columns ends. Meanwhile
-// `next` is asked for, the tile behind this one in the order of memory, or if that is null these rows further on.
-template <bool kAhead, class V, class T>
-typename V::Float one_row_tile(const RoundedRows& x, const char* rows, std::int64_t bytes,
-                               const ColumnScales<V, T>& columns, const char* next) {
-    using Block = WeightBlock<V, T>;
-    using Int = typename V::Int;
-    constexpr std::int64_t kSpan = kDotBlock<V> > Block::kGroupBytes ? kDotBlock<V> : Block::kGroupBytes;
-    constexpr int kGroups = static_cast<int>(kSpan / Block::kGroupBytes);
-    const auto* values = static_cast<const typename V::DotInput*>(x.values);
-    TilePlace<V> place(rows, bytes);
-    auto total = V::zero();
-    std::int64_t begin = 0, first = 0;
-    const auto span = [&](auto is_whole) {
-        Int lanes[V::kWidth], sums[kGroups];
-#pragma GCC unroll 16
-        for (int i = 0; i < V::kWidth; ++i) lanes[i] = V::set_int(0);
-        const auto block = [&](std::int64_t byte, auto... left) {
-            Int inputs[Block::kParts];
-            Block::inputs(values, byte, inputs, left...);
-#pragma GCC unroll 16
-            for (int i = 0; i < V::kWidth; ++i) {
-                Int weights[Block::kParts];
-                Block::weights(place.row(i), weights, left...);
-                if constexpr (kAhead) {
-                    if (i * kDotBlock<V> % kLine == 0) __builtin_prefetch(next + i * kDotBlock<V>);
-                } else {
-                    __builtin_prefetch(place.row(i) + kFartherOn);
-                }
-#pragma GCC unroll 2
-                for (int part = 0; part < Block::kParts; ++part) {
-                    lanes[i] = V::dot(lanes[i], weights[part], inputs[part]);
-                }
-            }
-            place.advance(kDotBlock<V>);
-            next += V::kWidth * kDotBlock<V>;
-            forget_origin(next);
-        };
-        if constexpr (is_whole()) {
-#pragma GCC unroll 4
-            for (std::int64_t byte = 0; byte < kSpan; byte += kDotBlock<V>) block(begin + byte);
-        } else {
-            std::int64_t byte = begin;
-            for (; byte + kDotBlock<V> <= bytes; byte += kDotBlock<V>) block(byte);
-            if (byte < bytes) block(byte, bytes - byte);
-        }
-        V::template sum_lanes<V::kWidth / kGroups>(lanes, sums);
-#pragma GCC unroll 4
-        for (int g = 0; g < kGroups; ++g, ++first) {
-            if (!is_whole() && first >= rounded_groups(x.cols)) break;
-            const Int sum = V::add_int(sums[g], V::set_int(start_of_sum<V, T>(x.starts[first])));
-            total = V::fma(V::set(x.scales[first]), columns.times(V::to_float(sum), first, 0), total);
-        }
-    };
-    for (; begin + kSpan <= bytes; begin += kSpan) span(std::true_type());
-    if (begin < bytes) span(std::false_type());
-    return total;
-}
-
-// What a tile of one row from column `first` needs beside W's rows: each was a miss that all else waited for.
-template <class V>
-void ask_beside(const LinearTask& task, std::int64_t first) {
-    const std::int64_t count = task.end - first < V::kWidth ? task.end - first : V::kWidth;
-    const auto ask = [](const void* begin, std::int64_t bytes) {
-        for (std::int64_t byte = 0; byte < bytes; byte += kLine) {
-            const char* line = static_cast<const char*>(begin) + byte;
-            forget_origin(line);
-            __builtin_prefetch(line);
-        }
-    };
-    if (task.scales != nullptr) ask(task.scales + first, count * 4);
-    if (task.bias != nullptr) ask(task.bias + first, count * 4);
-    if (task.dtype == DType::kInt4) {
-        const std::int64_t groups = groups_of(task);
-        ask(task.group_scales + first * groups, count * groups * 2);
-    }
-}
-
-template <class V, class T>
-void one_row(const LinearTask& task, float* scratch) {
-    const std::int64_t bytes = WeightBlock<V, T>::row_bytes(task.cols);
-    float *products = scratch, *scales = products + V::kWidth;
-    auto* copy = reinterpret_cast<char*>(scales + V::kWidth * rounded_groups(task.cols));
-    const ColumnScales<V, T> columns(task, scales, V::kWidth);
-    for (std::int64_t first = task.begin; first < task.end; first += V::kWidth) {
-        const std::int64_t count = task.end - first < V::kWidth ? task.end - first : V::kWidth;
-        const char* rows = static_cast<const char*>(task.weight) + first * bytes;
-        if (count < V::kWidth) {
-            std::memcpy(copy, rows, static_cast<std::size_t>(count * bytes));
-            std::memset(copy + count * bytes, 0, static_cast<std::size_t>((V::kWidth - count) * bytes));
-            rows = copy;
-        }
-        if constexpr (std::is_same_v<T, Int4>) {
-            const std::int64_t groups = groups_of(task);
-            transpose_scales<V>(task.group_scales + first * groups, count, groups, scales, V::kWidth);
-        }
-        ask_beside<V>(task, first + V::kWidth);
-        // After the last tile nothing new.
-        const char* next = task.end - first <= V::kWidth ? rows : rows + V::kWidth * bytes;
-        const bool near = V::kWidth * bytes <= kFarthestTile;
-        V::store(products, near ? one_row_tile<true>(*task.rounded, rows, bytes, columns, next)
-                                : one_row_tile<false>(*task.rounded, rows, bytes, columns, next));
-        finish_row<V>(task, products, 0, first, count);
-    }
-}
-
 template <class V, class T>
 void linear_rounded_of(const LinearTask& task, float* scratch) {
     if (task.rows == 1 && task.next == nullptr && task.rounded_out == nullptr) return one_row<V, T>(task, scratch);
@@ -343,7 +202,7 @@ void linear_rounded_of(const LinearTask& task, float* scratch) {
     float* scales = scratch + kPanelColumns<V> * (size / kDotDepth<V>);
     float* products = scales + kPanelColumns<V> * rounded_groups(task.cols);
     const ColumnScales<V, T> columns(task, scales, kPanelColumns<V>);
-    std::int64_t steps = kPanelVectors * (size / kDotBlock<V>);
+    std::int64_t steps = kPanelVectors * (bytes / kDotBlock<V>);
     for (const LinearTask* part = &task; part != nullptr; part = part->next) steps += tile_steps<V>(*part);
     for (std::int64_t first = task.begin, last = first; first < task.end; first = last) {
         last = task.end - first < kPanelColumns<V> ? task.end : first + kPanelColumns<V>;

@@ -41,6 +41,7 @@ struct WeightBlock<V, Int8> {
 
 template <class V>
 struct WeightBlock<V, Int4> {
+    static_assert(kRoundedGroup == kInt4Block);  // so that both halves of a byte belong to one group of x
     using Int = typename V::Int;
     static constexpr int kParts = 2;
     static constexpr std::int64_t kGroupBytes = kRoundedGroup / 2;
@@ -127,7 +128,9 @@ template <class V>
 class ColumnScales<V, Int4> {
 public:
     ColumnScales(const LinearTask& task, const float* scales, std::int64_t stride)
-        : scales_(scales), stride_(stride), shift_(__builtin_ctzll(task.group_size / kRoundedGroup)) {}
+        : scales_(scales),
+          stride_(stride),
+          shift_(std::countr_zero(static_cast<std::uint64_t>(task.group_size / kRoundedGroup))) {}
 
     typename V::Float times(typename V::Float sum, std::int64_t g, std::int64_t column) const {
         return V::mul(sum, V::load(scales_ + (g >> shift_) * stride_ + column));

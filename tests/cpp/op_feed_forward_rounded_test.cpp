@@ -1,10 +1,23 @@
 // feed_forward() with int8 and int4 weights, where a CPU rounds the inner state for the second product where the first
 // makes it.
+#include <utility>
 #include <vector>
 
 #include "op_feed_forward.h"
 
 using namespace op_testing;
+
+namespace {
+
+std::vector<std::pair<DType, std::int64_t>> cases(std::initializer_list<std::int64_t> all_rows) {
+    std::vector<std::pair<DType, std::int64_t>> cases;
+    for (const std::int64_t rows : all_rows) {
+        for (const DType type : kRoundedTypes) cases.emplace_back(type, rows);
+    }
+    return cases;
+}
+
+}  // namespace
 
 // The inner state is rounded where it is made, or (one row, a gate, a width that is no whole number of panels) by the
 // second product: to the same integers.
@@ -40,16 +53,11 @@ CPU_TEST(feed_forward_of_int8_or_int4_gives_the_bits_of_its_ops, "a GPU's is the
     }
 }
 
-CPU_TEST(feed_forward_of_int8_weights_over_what_it_reads, "a GPU's is the exact product") {
+CPU_TEST(feed_forward_of_int8_or_int4_over_what_it_reads, "a GPU's is the exact product") {
     Random random(11);
-    for (const std::int64_t rows : {3, 513, 600}) {
-        const BlockCase setup{.type = DType::kInt8,
-                              .rows = rows,
-                              .cols = 64,
-                              .inner = 128,
-                              .outputs = 64,
-                              .norm = {},
-                              .place = Place::kStream};
+    for (const auto& [type, rows] : cases({3, 513, 600})) {
+        const BlockCase setup{
+            .type = type, .rows = rows, .cols = 64, .inner = 128, .outputs = 64, .norm = {}, .place = Place::kStream};
         const Block test(setup, random);
         const TestMatrix before(rows, 64, 3, DType::kFloat32), together(rows, 64, 3, DType::kFloat32);
         before.copy_from(test.x);
@@ -63,27 +71,30 @@ CPU_TEST(feed_forward_of_int8_weights_over_what_it_reads, "a GPU's is the exact 
 }
 
 // NaN and Inf of one row stay in that row.
-CPU_TEST(feed_forward_of_int8_weights_with_rows_that_cannot_be_scaled, "a GPU's is the exact product") {
+CPU_TEST(feed_forward_of_int8_or_int4_with_rows_that_cannot_be_scaled, "a GPU's is the exact product") {
     Random random(12);
-    Block test({.type = DType::kInt8, .rows = 6, .cols = 64, .inner = 64, .outputs = 7, .norm = {}, .residual = false},
-               random);
-    backend().feed_forward(test.args());
-    const TestMatrix before(6, 7, 5, DType::kFloat32);
-    before.copy_from(test.out);
-    test.x.set(1, 63, kNan);
-    test.x.set(2, 0, kInf);
-    backend().feed_forward(test.args());
-    for (std::int64_t n = 0; n < 7; ++n) {
-        CHECK(std::isnan(test.out.at(1, n)) && std::isnan(test.out.at(2, n)));
-        for (const std::int64_t m : {0, 3, 4, 5}) CHECK(same_bits(test.out.at(m, n), before.at(m, n)));
+    for (const DType type : kRoundedTypes) {
+        Block test({.type = type, .rows = 6, .cols = 64, .inner = 64, .outputs = 7, .norm = {}, .residual = false},
+                   random);
+        backend().feed_forward(test.args());
+        const TestMatrix before(6, 7, 5, DType::kFloat32);
+        before.copy_from(test.out);
+        test.x.set(1, 63, kNan);
+        test.x.set(2, 0, kInf);
+        backend().feed_forward(test.args());
+        for (std::int64_t n = 0; n < 7; ++n) {
+            CHECK(std::isnan(test.out.at(1, n)) && std::isnan(test.out.at(2, n)));
+            for (const std::int64_t m : {0, 3, 4, 5}) CHECK(same_bits(test.out.at(m, n), before.at(m, n)));
+        }
     }
 }
 
 // An inner state of zeros, or nearly, is no division by zero.
-CPU_TEST(feed_forward_of_int8_weights_whose_inner_state_is_nothing, "a GPU's is the exact product") {
+CPU_TEST(feed_forward_of_int8_or_int4_whose_inner_state_is_nothing, "a GPU's is the exact product") {
     Random random(14);
-    for (const float bias : {-1e3f, 1e-38f}) {
-        const Block test({.type = DType::kInt8,
+    std::size_t i = 0;
+    for (const float bias : {-1e3f, -1e3f, 1e-38f, 1e-38f}) {
+        const Block test({.type = kRoundedTypes[i++ % 2],
                           .rows = 7,
                           .cols = 64,
                           .inner = 64,
@@ -106,22 +117,18 @@ CPU_TEST(feed_forward_of_int8_weights_whose_inner_state_is_nothing, "a GPU's is 
 }
 
 // Nothing to compute is nothing done.
-CPU_TEST(feed_forward_of_int8_weights_without_rows_or_outputs, "of the CPU's integer products") {
+CPU_TEST(feed_forward_of_int8_or_int4_without_rows_or_outputs, "of the CPU's integer products") {
     Random random(15);
-    for (const std::int64_t rows : {0, 3}) {
-        const Block test({.type = DType::kInt8,
-                          .rows = rows,
-                          .inner = 64,
-                          .outputs = rows == 0 ? 5 : 0,
-                          .norm = {},
-                          .residual = false},
-                         random);
+    for (const auto& [type, rows] : cases({0, 3})) {
+        const Block test(
+            {.type = type, .rows = rows, .inner = 64, .outputs = rows == 0 ? 5 : 0, .norm = {}, .residual = false},
+            random);
         backend().feed_forward(test.args());
         CHECK(test.out.is_written_exactly());
     }
 }
 
-OP_TEST(feed_forward_of_int8_weights_refuses_shapes_that_do_not_fit) {
+OP_TEST(feed_forward_of_int8_or_int4_refuses_shapes_that_do_not_fit) {
     Random random(13);
     const Block test({.type = DType::kInt8, .inner = 128}, random);
     FeedForwardArgs args = test.args();
