@@ -92,7 +92,7 @@ void pack_panel(const LinearTask& task, std::int64_t first, std::int64_t count, 
         if (byte < bytes) block(byte, bytes - byte);
         if constexpr (std::is_same_v<T, Int4>) {
             const std::int64_t column = c * V::kWidth < count ? c * V::kWidth : count - 1, groups = groups_of(task);
-            transpose_scales<V>(task.group_scales + (first + column) * groups, count - column, groups,
+            transpose_scales<V>(task.group_scales + (first + column) * groups, count - column, groups, groups,
                                 scales + c * V::kWidth, kPanelColumns<V>);
         }
     }

@@ -48,19 +48,23 @@ private:
     std::int64_t bytes_;
 };
 
-// Outputs of kWidth rows of W that lie `bytes` apart for one row of x, for which packing W would not pay: the lanes of
-// a sum are products that lie apart in K, and are put together when a vector or a group of columns ends. Meanwhile
-// `next` is asked for, the tile behind this one in the order of memory, or if that is null these rows further on.
+// Adds what bytes [begin, end), whole vectors and groups but for the last, of kWidth rows of W that lie `bytes` apart
+// give for one row of x, for which packing W would not pay: the lanes of a sum are products that lie apart in K, and
+// are put together when a vector or a group of columns ends. Meanwhile `next` is asked for, the tile behind this one in
+// the order of memory (kAhead), or these rows further on.
 template <bool kAhead, class V, class T>
-typename V::Float one_row_tile(const RoundedRows& x, const char* rows, std::int64_t bytes,
-                               const ColumnScales<V, T>& columns, const char* next) {
+typename V::Float one_row_tile(const RoundedRows& x, const char* rows, std::int64_t bytes, std::int64_t begin,
+                               std::int64_t end, const ColumnScales<V, T>& columns, const char* next,
+                               typename V::Float total) {
     using Block = WeightBlock<V, T>;
     using Int = typename V::Int;
     constexpr std::int64_t kSpan = kDotBlock<V> > Block::kGroupBytes ? kDotBlock<V> : Block::kGroupBytes;
     constexpr int kGroups = static_cast<int>(kSpan / Block::kGroupBytes);
     const auto* values = static_cast<const typename V::DotInput*>(x.values);
-    TilePlace<V> place(rows, bytes);
-    std::int64_t begin = 0, first = 0;
+    const std::int64_t first_group = begin / Block::kGroupBytes;
+    TilePlace<V> place(rows + begin, bytes);
+    next += V::kWidth * begin;
+    std::int64_t first = first_group;
     const auto span = [&](auto is_whole, typename V::Float total) {
         Int lanes[V::kWidth], sums[kGroups];
 #pragma GCC unroll 16
@@ -91,67 +95,75 @@ typename V::Float one_row_tile(const RoundedRows& x, const char* rows, std::int6
             for (std::int64_t byte = 0; byte < kSpan; byte += kDotBlock<V>) block(begin + byte);
         } else {
             std::int64_t byte = begin;
-            for (; byte + kDotBlock<V> <= bytes; byte += kDotBlock<V>) block(byte);
-            if (byte < bytes) block(byte, bytes - byte);
+            for (; byte + kDotBlock<V> <= end; byte += kDotBlock<V>) block(byte);
+            if (byte < end) block(byte, end - byte);
         }
         V::template sum_lanes<V::kWidth / kGroups>(lanes, sums);
 #pragma GCC unroll 4
         for (int g = 0; g < kGroups; ++g, ++first) {
             if (!is_whole() && first >= rounded_groups(x.cols)) break;
             const Int sum = V::add_int(sums[g], V::set_int(start_of_sum<V, T>(x.starts[first])));
-            total = V::fma(V::set(x.scales[first]), columns.times(V::to_float(sum), first, 0), total);
+            total = V::fma(V::set(x.scales[first]), columns.times(V::to_float(sum), first - first_group, 0), total);
         }
         return total;
     };
-    auto total = V::zero();
-    for (; begin + kSpan <= bytes; begin += kSpan) total = span(std::true_type(), total);
-    return begin < bytes ? span(std::false_type(), total) : total;
+    for (; begin + kSpan <= end; begin += kSpan) total = span(std::true_type(), total);
+    return begin < end ? span(std::false_type(), total) : total;
 }
 
-// What a tile of one row from column `first` needs beside W's rows: each was a miss that all else waited for.
-template <class V>
-void ask_beside(const LinearTask& task, std::int64_t first) {
-    if (first >= task.end) return;
-    const std::int64_t count = task.end - first < V::kWidth ? task.end - first : V::kWidth;
-    const auto ask = [](const void* begin, std::int64_t bytes) {
+// `rows` stretches of `bytes`, `stride` apart, will soon be needed: each was a miss that all else waited for.
+inline void ask_for(const void* begin, std::int64_t bytes, std::int64_t stride = 0, std::int64_t rows = 1) {
+    for (std::int64_t row = 0; row < rows; ++row) {
         for (std::int64_t byte = 0; byte < bytes; byte += kLine) {
-            const char* line = static_cast<const char*>(begin) + byte;
+            const char* line = static_cast<const char*>(begin) + row * stride + byte;
             forget_origin(line);  // or GCC 12 takes this function for one without effects, and drops its calls
             __builtin_prefetch(line);
         }
-    };
-    if (task.scales != nullptr) ask(task.scales + first, count * 4);
-    if (task.bias != nullptr) ask(task.bias + first, count * 4);
-    if (task.dtype == DType::kInt4) {
-        const std::int64_t groups = groups_of(task);
-        ask(task.group_scales + first * groups, count * groups * 2);
     }
+}
+
+// Bytes of a row of int4 whose scales are made ready at a time: as many as a vector of each row holds.
+template <class V, class T>
+std::int64_t stretch_of(const LinearTask& task, std::int64_t bytes) {
+    if constexpr (std::is_same_v<T, Int4>) return 2 * V::kWidth * task.group_size / 2;
+    return bytes;
 }
 
 template <class V, class T>
 void one_row(const LinearTask& task, float* scratch) {
-    const std::int64_t bytes = WeightBlock<V, T>::row_bytes(task.cols);
-    float *products = scratch, *scales = products + V::kWidth;
-    auto* copy = reinterpret_cast<char*>(scales + V::kWidth * rounded_groups(task.cols));
+    const std::int64_t bytes = WeightBlock<V, T>::row_bytes(task.cols), stretch = stretch_of<V, T>(task, bytes);
+    float* products = scratch;
+    auto* copy = reinterpret_cast<char*>(products + V::kWidth);
+    float* scales = products + V::kWidth + V::kWidth * bytes / 4;  // of int4, whose rows are whole words
     const ColumnScales<V, T> columns(task, scales, V::kWidth);
     for (std::int64_t first = task.begin; first < task.end; first += V::kWidth) {
-        const std::int64_t count = task.end - first < V::kWidth ? task.end - first : V::kWidth;
+        const auto tile = [&](std::int64_t left) { return left < V::kWidth ? left : V::kWidth; };
+        const std::int64_t count = tile(task.end - first), after = tile(task.end - first - count);
         const char* rows = static_cast<const char*>(task.weight) + first * bytes;
+        // After the last tile nothing new.
+        const char* next = after == 0 ? rows : rows + V::kWidth * bytes;
         if (count < V::kWidth) {
             std::memcpy(copy, rows, static_cast<std::size_t>(count * bytes));
             std::memset(copy + count * bytes, 0, static_cast<std::size_t>((V::kWidth - count) * bytes));
             rows = copy;
         }
-        if constexpr (std::is_same_v<T, Int4>) {
-            const std::int64_t groups = groups_of(task);
-            transpose_scales<V>(task.group_scales + first * groups, count, groups, scales, V::kWidth);
+        if (task.scales != nullptr) ask_for(task.scales + first + count, after * 4);
+        if (task.bias != nullptr) ask_for(task.bias + first + count, after * 4);
+        auto total = V::zero();
+        for (std::int64_t begin = 0; begin < bytes; begin += stretch) {
+            const std::int64_t end = begin + stretch < bytes ? begin + stretch : bytes;
+            if constexpr (std::is_same_v<T, Int4>) {
+                const std::int64_t groups = groups_of(task), group = 2 * begin / task.group_size;
+                const std::uint16_t* of_stretch = task.group_scales + first * groups + group;
+                const std::int64_t most = groups - group < 2 * V::kWidth ? groups - group : 2 * V::kWidth;
+                transpose_scales<V>(of_stretch, count, groups, most, scales, V::kWidth);
+                ask_for(of_stretch + count * groups, most * 2, groups * 2, after);
+            }
+            total = V::kWidth * bytes <= kFarthestAhead
+                        ? one_row_tile<true>(*task.rounded, rows, bytes, begin, end, columns, next, total)
+                        : one_row_tile<false>(*task.rounded, rows, bytes, begin, end, columns, next, total);
         }
-        ask_beside<V>(task, first + V::kWidth);
-        // After the last tile nothing new.
-        const char* next = task.end - first <= V::kWidth ? rows : rows + V::kWidth * bytes;
-        const bool near = V::kWidth * bytes <= kFarthestAhead;
-        V::store(products, near ? one_row_tile<true>(*task.rounded, rows, bytes, columns, next)
-                                : one_row_tile<false>(*task.rounded, rows, bytes, columns, next));
+        V::store(products, total);
         finish_row<V>(task, products, 0, first, count);
     }
 }

@@ -87,11 +87,11 @@ std::int32_t start_of_sum(std::int32_t start) {
 
 inline std::int64_t groups_of(const LinearTask& task) { return (task.cols + task.group_size - 1) / task.group_size; }
 
-// scales[g * stride + i] = the scale of group g of row i of `rows`, in float32, kWidth rows; those that are missing
-// have the last one's. A lane is transposed as two scales; each is a float's upper half.
+// scales[g * stride + i] = scale g < groups of row i of `rows`, which lie `row_groups` apart, in float32, kWidth rows;
+// those that are missing have the last one's. A lane is transposed as two scales; each is a float's upper half.
 template <class V>
-void transpose_scales(const std::uint16_t* first_row, std::int64_t rows, std::int64_t groups, float* scales,
-                      std::int64_t stride) {
+void transpose_scales(const std::uint16_t* first_row, std::int64_t rows, std::int64_t row_groups, std::int64_t groups,
+                      float* scales, std::int64_t stride) {
     constexpr std::int64_t kMost = 2 * V::kWidth;
     for (std::int64_t first = 0; first < groups; first += kMost) {
         const std::int64_t count = groups - first < kMost ? groups - first : kMost;
@@ -100,7 +100,7 @@ void transpose_scales(const std::uint16_t* first_row, std::int64_t rows, std::in
 #pragma GCC unroll 16
         for (int i = 0; i < V::kWidth; ++i) {
             v[i] = V::load_pairs(row, count);
-            row += i + 1 < rows ? groups : 0;
+            row += i + 1 < rows ? row_groups : 0;
         }
         V::transpose(v);
         auto* target = reinterpret_cast<std::int32_t*>(scales + first * stride);
