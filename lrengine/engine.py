@@ -101,7 +101,8 @@ class Engine:
 
     @property
     def memory_bytes(self) -> int:
-        """Bytes of weights, mapped or converted, without the buffers of requests: those come and go with each call."""
+        """Bytes of weights, mapped or converted, without the buffers of requests: those come and go with each call. Of
+        mapped word embeddings that are no output projection too, the process holds only what requests looked up."""
         return self._native.weight_bytes
 
     @property

@@ -29,7 +29,7 @@ public:
     // False: the block stays the caller's. Blocks that have been here longest make room.
     bool keep(Block block);
 
-    // Frees all that is here, for who finds no memory elsewhere; false if that is nothing.
+    // Frees all that is here, for who finds no memory elsewhere; false if that is nothing, or the cache is busy.
     bool clear();
 
 private:

@@ -4,8 +4,8 @@
 //
 // A row is blocks of 32 columns in 16 bytes: column j of a block in the low half of byte j, column 16 + j in the high
 // half. A vector of bytes is two of levels by a mask and a shift; a GPU's lane has a block in one 16-byte load, the
-// numbers of a word in their places for `word & mask | exponent`, which makes floats of them. A scale is a bfloat16: two
-// bytes with float32's range, and exact in float32 times any level.
+// numbers of a word in their places for `word & mask | exponent`, which makes floats of them. A scale is a bfloat16:
+// two bytes with float32's range, and exact in float32 times any level.
 #pragma once
 
 #include <cstdint>

@@ -106,7 +106,7 @@ void linear(const LinearTask& task, float* scratch) {
             return linear_of<V, BFloat16>(task, scratch);
         case DType::kFloat16:
             return linear_of<V, Float16>(task, scratch);
-        default:
+        default:  // float32: linear_rounded() has the others
             return linear_of<V, float>(task, scratch);
     }
 }

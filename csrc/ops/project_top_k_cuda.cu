@@ -3,8 +3,8 @@
 // M <= 16, k <= 32: each block multiplies a slice of the vocabulary (linear_few_rows.cuh), shows the logits in shared
 // memory to the lists of its warps (candidates.cuh, a warp a row), and writes k candidates and one sum a row; a second
 // kernel merges. Logits never reach memory.
-// Bytes: W once. SWCM, 135,359 x 768: 208 MB in bfloat16, 48 us at 4.3 TB/s; int8 104 MB, 24 us. int4 in groups of 64
-// 55 MB, 13 us. Partial results of k = 8, M = 4: 0.07 MB.
+// Bytes: W once. SWCM, 135,359 x 768: 208 MB in bfloat16, 48 us at 4.3 TB/s; int8 104 MB, 24 us. int4 in groups of 32
+// 58 MB, 14 us. Partial results of k = 8, M = 4: 0.07 MB.
 //
 // More rows: the product of slices of the vocabulary goes to scratch, at most 64 MiB at a time, and is scanned there.
 // More candidates: all logits of a group of rows go to scratch for top_k().

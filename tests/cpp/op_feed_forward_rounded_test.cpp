@@ -10,11 +10,11 @@ using namespace op_testing;
 namespace {
 
 std::vector<std::pair<DType, std::int64_t>> cases(std::initializer_list<std::int64_t> all_rows) {
-    std::vector<std::pair<DType, std::int64_t>> cases;
+    std::vector<std::pair<DType, std::int64_t>> found;
     for (const std::int64_t rows : all_rows) {
-        for (const DType type : kRoundedTypes) cases.emplace_back(type, rows);
+        for (const DType type : kRoundedTypes) found.emplace_back(type, rows);
     }
-    return cases;
+    return found;
 }
 
 }  // namespace
@@ -92,9 +92,8 @@ CPU_TEST(feed_forward_of_int8_or_int4_with_rows_that_cannot_be_scaled, "a GPU's 
 // An inner state of zeros, or nearly, is no division by zero.
 CPU_TEST(feed_forward_of_int8_or_int4_whose_inner_state_is_nothing, "a GPU's is the exact product") {
     Random random(14);
-    std::size_t i = 0;
-    for (const float bias : {-1e3f, -1e3f, 1e-38f, 1e-38f}) {
-        const Block test({.type = kRoundedTypes[i++ % 2],
+    const auto check = [&](DType type, float bias) {
+        const Block test({.type = type,
                           .rows = 7,
                           .cols = 64,
                           .inner = 64,
@@ -113,6 +112,24 @@ CPU_TEST(feed_forward_of_int8_or_int4_whose_inner_state_is_nothing, "a GPU's is 
         for (std::int64_t m = 0; m < 7; ++m) {
             for (std::int64_t n = 0; n < 9; ++n) CHECK(is_close(test.out.at(m, n), test.last_bias[n], 1e-30));
         }
+    };
+    for (const DType type : kRoundedTypes) {
+        for (const float bias : {-1e3f, 1e-38f}) check(type, bias);
+    }
+}
+
+CPU_TEST(feed_forward_of_int8_and_int4_gives_the_bits_of_its_ops, "a GPU's is the exact product") {
+    Random random(16);
+    for (const DType first : kRoundedTypes) {
+        const Block test({.type = first, .rows = 5, .cols = 96, .inner = 128, .outputs = 38}, random);
+        const TestWeight last(first == DType::kInt8 ? DType::kInt4 : DType::kInt8, 38, 128, random);
+        FeedForwardArgs args = test.args();
+        args.out.weight = last.view();
+        backend().feed_forward(args);
+        const TestMatrix together(5, 38, 5, DType::kFloat32);
+        together.copy_from(test.out);
+        backend().Backend::feed_forward(args);
+        CHECK(same_bits(together, test.out));
     }
 }
 
@@ -130,14 +147,16 @@ CPU_TEST(feed_forward_of_int8_or_int4_without_rows_or_outputs, "of the CPU's int
 
 OP_TEST(feed_forward_of_int8_or_int4_refuses_shapes_that_do_not_fit) {
     Random random(13);
-    const Block test({.type = DType::kInt8, .inner = 128}, random);
-    FeedForwardArgs args = test.args();
-    args.out.weight.cols = 64;
-    CHECK_ERROR(backend().feed_forward(args), ErrorCode::kInternal, "linear: ");
-    args = test.args();
-    args.in.weight.rows = 64;
-    CHECK_ERROR(backend().feed_forward(args), ErrorCode::kInternal, "linear: ");
-    args = test.args();
-    args.out.x.rows = 2;
-    CHECK_ERROR(backend().feed_forward(args), ErrorCode::kInternal, "linear: ");
+    for (const DType type : kRoundedTypes) {
+        const Block test({.type = type, .inner = 128}, random);
+        FeedForwardArgs args = test.args();
+        args.out.weight.cols = 64;
+        CHECK_ERROR(backend().feed_forward(args), ErrorCode::kInternal, "linear: ");
+        args = test.args();
+        args.in.weight.rows = 64;
+        CHECK_ERROR(backend().feed_forward(args), ErrorCode::kInternal, "linear: ");
+        args = test.args();
+        args.out.x.rows = 2;
+        CHECK_ERROR(backend().feed_forward(args), ErrorCode::kInternal, "linear: ");
+    }
 }

@@ -170,9 +170,12 @@ def test_the_engine_computes_with_what_the_file_stands_for(
     small, wide = (lrengine.Engine.load(tmp_path / name, device="cpu") for name in ("int4", "wide"))
     assert small.dtype == "int4" and small.memory_bytes < 0.45 * wide.memory_bytes
     sources, targets = random_sources([5, 1, 30], seed=2), random_sources([4, 9, 2], seed=3, vocabulary=270)
+    widened = lrengine.Engine.load(tmp_path / "int4", device="cpu", dtype="float32")
+    for found, expected in zip(widened.score(sources, targets), wide.score(sources, targets), strict=True):
+        np.testing.assert_array_equal(found.token_logprobs, expected.token_logprobs)
     # A CPU rounds what it multiplies int4 and int8 by; op_linear_rounded_test.cpp looks at the products themselves.
     for found, expected in zip(small.score(sources, targets), wide.score(sources, targets), strict=True):
-        np.testing.assert_allclose(found.token_logprobs, expected.token_logprobs, rtol=0.04, atol=0.16)
+        np.testing.assert_allclose(found.token_logprobs, expected.token_logprobs, rtol=0.02, atol=0.08)
     answers = small.generate(sources, max_new_tokens=6, min_new_tokens=6)
     for found, expected in zip(answers, small.score(sources, [answer.tokens for answer in answers]), strict=True):
         assert found.score == pytest.approx(sum(expected.token_logprobs), rel=1e-5)
