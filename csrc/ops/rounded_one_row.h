@@ -122,16 +122,18 @@ inline void ask_for(const void* begin, std::int64_t bytes, std::int64_t stride =
     }
 }
 
-// Bytes of a row of int4 whose scales are made ready at a time: as many as a vector of each row holds.
-template <class V, class T>
+// Groups of int4 whose scales are made ready at a time: for rows of thousands of columns all at once was slower.
+constexpr std::int64_t kReadyGroups = 64;
+
+template <class T>
 std::int64_t stretch_of(const LinearTask& task, std::int64_t bytes) {
-    if constexpr (std::is_same_v<T, Int4>) return 2 * V::kWidth * task.group_size / 2;
+    if constexpr (std::is_same_v<T, Int4>) return kReadyGroups * task.group_size / 2;
     return bytes;
 }
 
 template <class V, class T>
 void one_row(const LinearTask& task, float* scratch) {
-    const std::int64_t bytes = WeightBlock<V, T>::row_bytes(task.cols), stretch = stretch_of<V, T>(task, bytes);
+    const std::int64_t bytes = WeightBlock<V, T>::row_bytes(task.cols), stretch = stretch_of<T>(task, bytes);
     float* products = scratch;
     auto* copy = reinterpret_cast<char*>(products + V::kWidth);
     float* scales = products + V::kWidth + V::kWidth * bytes / 4;  // of int4, whose rows are whole words
@@ -155,9 +157,13 @@ void one_row(const LinearTask& task, float* scratch) {
             if constexpr (std::is_same_v<T, Int4>) {
                 const std::int64_t groups = groups_of(task), group = 2 * begin / task.group_size;
                 const std::uint16_t* of_stretch = task.group_scales + first * groups + group;
-                const std::int64_t most = groups - group < 2 * V::kWidth ? groups - group : 2 * V::kWidth;
+                const std::int64_t most = groups - group < kReadyGroups ? groups - group : kReadyGroups;
                 transpose_scales<V>(of_stretch, count, groups, most, scales, V::kWidth);
-                ask_for(of_stretch + count * groups, most * 2, groups * 2, after);
+                if (most == groups) {
+                    ask_for(of_stretch + count * groups, after * groups * 2);
+                } else {
+                    ask_for(of_stretch + count * groups, most * 2, groups * 2, after);
+                }
             }
             total = V::kWidth * bytes <= kFarthestAhead
                         ? one_row_tile<true>(*task.rounded, rows, bytes, begin, end, columns, next, total)
