@@ -84,7 +84,7 @@ OP_TEST(rounded_linear_with_one_long_row) {
 CPU_TEST(rounded_linear_gives_a_row_the_same_bits_alone, "a GPU's sums depend on the number of rows") {
     Random random(11);
     for (const DType dtype : kRoundedTypes) {
-        for (const std::int64_t k : {32, 96, 160, 800}) {
+        for (const std::int64_t k : {32, 96, 160, 800, 4224}) {
             const Product product(dtype, {8, 45, k}, random);
             backend().linear(product.args());
             const TestMatrix together(8, 45, 2, DType::kFloat32);
