@@ -131,13 +131,14 @@ def test_64_greedy_tokens_of_smollm2(model: Any, engine: Engine, real: Path) -> 
 
 @pytest.mark.parametrize(
     ("dtype", "group_size", "cosine", "nats"),
-    [("int8", 64, 0.999, 0.05), ("int4", 32, 0.9999, 0.4), ("int4", 64, 0.98, 1.1), ("int4", 128, 0.97, 0.9)],
+    [("int8", 64, 0.999, 0.05), ("int4", 32, 0.9998, 0.4), ("int4", 64, 0.98, 1.1), ("int4", 128, 0.97, 0.9)],
 )
 def test_quantised_weights_keep_embeddings_and_likelihoods(
     engine: Engine, directory: Path, tmp_path: Path, dtype: str, group_size: int, cosine: float, nats: float
 ) -> None:
     """The least cosine of e5's pooled embeddings, and what a token of English costs SmolLM2 more than before. All of
-    these weights were in 4 bits once: e5's on the grid of groups of 32, SmolLM2's on one with a minimum."""
+    these weights were in 4 bits once: e5's on the grid of groups of 32 (so 1.0000 with exact inputs; a CPU rounds them,
+    and 0.99990 is left), SmolLM2's on one with a minimum."""
     quantize(directory, tmp_path / "small", dtype, group_size=group_size)
     small = Engine.load(tmp_path / "small")
     pairs = zip(small.encode(TEXTS, "last"), engine.encode(TEXTS, "last"), strict=True)
