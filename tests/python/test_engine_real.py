@@ -131,23 +131,29 @@ def test_64_greedy_tokens_of_smollm2(model: Any, engine: Engine, real: Path) -> 
 
 @pytest.mark.parametrize(
     ("dtype", "group_size", "cosine", "nats"),
-    [("int8", 64, 0.999, 0.05), ("int4", 32, 0.9998, 0.4), ("int4", 64, 0.98, 1.1), ("int4", 128, 0.97, 0.9)],
+    [("int8", 64, 0.999, 0.05), ("int4", 32, 0.9999, 0.4), ("int4", 64, 0.98, 1.1), ("int4", 128, 0.97, 0.9)],
 )
 def test_quantised_weights_keep_embeddings_and_likelihoods(
     engine: Engine, directory: Path, tmp_path: Path, dtype: str, group_size: int, cosine: float, nats: float
 ) -> None:
     """The least cosine of e5's pooled embeddings, and what a token of English costs SmolLM2 more than before. All of
-    these weights were in 4 bits once: e5's on the grid of groups of 32 (so 1.0000 with exact inputs; a CPU rounds them,
-    and 0.99990 is left), SmolLM2's on one with a minimum."""
+    these weights were in 4 bits once: e5's on the grid of groups of 32 (so 1.0000 with exact inputs; a CPU rounds what
+    it multiplies int4 by, and 0.99990 is left), SmolLM2's on one with a minimum."""
     quantize(directory, tmp_path / "small", dtype, group_size=group_size)
     small = Engine.load(tmp_path / "small")
-    pairs = zip(small.encode(TEXTS, "last"), engine.encode(TEXTS, "last"), strict=True)
-    pooled = [(a.mean(0), b.mean(0)) for a, b in pairs]
-    found = min(float(a @ b / np.linalg.norm(a) / np.linalg.norm(b)) for a, b in pooled)
+    widened = Engine.load(tmp_path / "small", dtype="float32")
+    expected = [states.mean(0) for states in engine.encode(TEXTS, "last")]
+    with_exact_inputs, found = (
+        min(
+            float(a.mean(0) @ b / np.linalg.norm(a.mean(0)) / np.linalg.norm(b))
+            for a, b in zip(each.encode(TEXTS, "last"), expected, strict=True)
+        )
+        for each in (widened, small)
+    )
     sources = ["query: hello"] * len(ARTICLES)
     scores = (each.score(sources, ARTICLES) for each in (small, engine))
     costs = [-np.concatenate([row.token_logprobs for row in rows]).mean() for rows in scores]
-    assert found >= cosine and costs[0] - costs[1] <= nats
+    assert with_exact_inputs >= cosine and found >= min(cosine, 0.9998) and costs[0] - costs[1] <= nats
 
 
 def test_a_gigabyte_opens_in_half_a_second(directory: Path) -> None:

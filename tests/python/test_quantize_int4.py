@@ -179,6 +179,9 @@ def test_the_engine_computes_with_what_the_file_stands_for(
     answers = small.generate(sources, max_new_tokens=6, min_new_tokens=6)
     for found, expected in zip(answers, small.score(sources, [answer.tokens for answer in answers]), strict=True):
         assert found.score == pytest.approx(sum(expected.token_logprobs), rel=1e-5)
+    exact, same = (each.generate(sources, max_new_tokens=6, min_new_tokens=6) for each in (widened, wide))
+    for found, expected in zip(exact, same, strict=True):
+        assert found.tokens == expected.tokens and found.score == expected.score
 
 
 def test_quantised_while_loading_is_what_the_quantised_directory_holds(tmp_path: Path) -> None:
