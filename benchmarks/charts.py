@@ -10,6 +10,7 @@ from html import escape
 from lrengine.demo.svg import nice_ticks, number
 
 COLOURS = ("#0b6e6e", "#c2571a", "#3f5fa8", "#8a6fb0", "#a08a2c", "#5c626d", "#b3261e")
+INK = "#111"
 WIDTH, HEIGHT, LEFT, TOP, BOTTOM = 640, 320, 52, 34, 42
 LEGEND = 150  # at the right
 
@@ -77,27 +78,36 @@ def bars(values: Mapping[str, Point], title: str) -> str:
         end = length
         if point.low is not None and point.high is not None:
             low, end = (max(bound * scale, 0.0) for bound in (point.low, point.high))
-            parts.append(f'<path d="M{left + low:.1f} {y + 12}H{left + end:.1f}" stroke="#111" stroke-width="2"/>')
+            parts.append(f'<path d="M{left + low:.1f} {y + 12}H{left + end:.1f}" stroke="{INK}" stroke-width="2"/>')
         parts.append(_text(left + max(end, length) + 6, y + 16, f"{point.value:.1f}"))
     return "".join([*parts, "</svg>\n"])
 
 
-def shares(rows: Mapping[str, Sequence[float]], columns: Sequence[str], title: str) -> str:
-    """A line a name (a language, a token), a cell a column (a layer): the share written and shaded."""
-    left, cell, row = 130, 42, 22
+def shares(
+    rows: Mapping[str, Sequence[float]],
+    columns: Sequence[str],
+    title: str,
+    deviations: Mapping[str, Sequence[float]] | None = None,
+) -> str:
+    """A line a name (a language, a token), a cell a column (a layer): the share written in percent and shaded, and
+    below it its deviation where there is one."""
+    left, cell, row = 130, 42, 22 if deviations is None else 33
     width, height = left + cell * len(columns) + 8, TOP + 20 + row * len(rows) + 8
     largest = max((value for values in rows.values() for value in values), default=1.0) or 1.0
-    parts = [_open(width, height, title)]
-    parts += [_text(left + cell * (place + 0.5), TOP + 14, name, "middle") for place, name in enumerate(columns)]
+    cells, words = [], [_text(left + cell * (place + 0.5), TOP + 14, name) for place, name in enumerate(columns)]
     for line, (name, values) in enumerate(rows.items()):
         y = TOP + 20 + row * line
-        parts.append(_text(left - 8, y + 15, name, "end"))
+        words.append(_text(left - 8, y + 15, name, "end"))
         for place, value in enumerate(values):
-            ink = "#fff" if value > 0.6 * largest else "#111"
-            parts.append(f'<rect x="{left + cell * place}" y="{y}" width="{cell - 1}" height="{row - 1}" '
-                         f'fill="{COLOURS[0]}" fill-opacity="{0.05 + 0.95 * value / largest:.3f}"/>')  # fmt: skip
-            parts.append(_text(left + cell * (place + 0.5), y + 15, f"{100 * value:.0f}", "middle", ink))
-    return "".join([*parts, "</svg>\n"])
+            ink = "#fff" if value > 0.6 * largest else INK
+            x, shade = left + cell * (place + 0.5), 0.05 + 0.95 * value / largest
+            cells.append(f'<rect x="{left + cell * place}" y="{y}" width="{cell - 1}" height="{row - 1}" '
+                         f'fill-opacity="{shade:.2f}"/>')  # fmt: skip
+            words.append(_text(x, y + 15, f"{100 * value:.0f}", colour=ink))
+            if deviations is not None:
+                words.append(_text(x, y + 28, f"\u00b1{100 * deviations[name][place]:.0f}", colour=ink))
+    shaded = [f'<g fill="{COLOURS[0]}">', *cells, "</g>"]
+    return "".join([_open(width, height, title), *shaded, '<g text-anchor="middle">', *words, "</g></svg>\n"])
 
 
 def _along(x: float, log: bool) -> float:
@@ -106,10 +116,13 @@ def _along(x: float, log: bool) -> float:
 
 def _open(width: float, height: float, title: str) -> str:
     return (f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" '
-            f'font-family="sans-serif" font-size="12" role="img"><title>{escape(title)}</title>'
+            f'font-family="sans-serif" font-size="12" fill="{INK}" role="img"><title>{escape(title)}</title>'
             f'<rect width="{width}" height="{height}" fill="#fff"/>'
             f'{_text(10, 18, title)}')  # fmt: skip
 
 
-def _text(x: float, y: float, words: str, anchor: str = "start", colour: str = "#111") -> str:
-    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" fill="{colour}">{escape(words)}</text>'
+def _text(x: float, y: float, words: str, anchor: str = "", colour: str = INK) -> str:
+    """Without `anchor` it stands as the element around it says, from `x` on where none does."""
+    placed = f' text-anchor="{anchor}"' if anchor else ""
+    filled = f' fill="{colour}"' if colour != INK else ""
+    return f'<text x="{x:.1f}" y="{y:.1f}"{placed}{filled}>{escape(words)}</text>'

@@ -1,13 +1,12 @@
 """The plots of docs/RESULTS.md, from the files that runs leave:
 
 python benchmarks/plot_runs.py docs/results --losses init=RUN/train_log.jsonl none=RUN/train_log.jsonl \\
-    --few-shot ug=few_shot.json --bars scores.json --metric chrf --weights MODEL --texts text/emoji/{en,ug,zh}.jsonl
+    --few-shot ug=few_shot.json --bars scores.json --metric chrf
 
 --losses    training loss over steps, a line a run                                       -> losses.svg
 --few-shot  accuracy over the size of the training set (few_shot_heads.py)               -> few_shot_NAME.svg
 --bars      the mean of every system and its interval: of `evaluate --recipe --json`, one file or, for ablations,
-            NAME=FILE each, of zero_shot_heads.py                                        -> bars.svg
---weights   mean weight of each layer in each file's language, and a text's tokens       -> weights.svg, tokens.svg"""
+            NAME=FILE each, of zero_shot_heads.py                                        -> bars.svg"""
 
 from __future__ import annotations
 
@@ -16,13 +15,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from charts import Point, bars, curves, shares
-
-from lrengine import Engine
-from lrengine.data.files import read_rows
-
-TEXTS = 200  # of a file, for the mean weights
+from charts import Point, bars, curves
 
 
 def losses(runs: dict[str, Path]) -> str:
@@ -52,24 +45,6 @@ def compared(files: dict[str, Path], metric: str) -> str:
     return bars(values, f"{metric}, mean over the tasks, 95% intervals")
 
 
-def layer_weights(model: Path, texts: list[Path]) -> tuple[str, str]:
-    """The mean over tokens for each language, and the tokens of the last file's first text."""
-    engine = Engine.load(model)
-    means: dict[str, list[float]] = {}
-    tokens: dict[str, list[float]] = {}
-    for path in texts:
-        rows = [row.values["text"] for row in read_rows(str(path))][:TEXTS]
-        found = engine.encode(rows, "weights")  # a text: [S, L]
-        means[path.stem] = np.concatenate(found).mean(0).tolist()
-        named = zip(engine.pieces(rows[0]), found[0].tolist(), strict=True)
-        tokens = {f"{place} {piece}": row for place, (piece, row) in enumerate(named, 1)}
-    columns = [str(layer + 1) for layer in range(len(next(iter(means.values()))))]
-    return (
-        shares(means, columns, f"Share of each layer (%), mean over the tokens of {TEXTS} texts at most"),
-        shares(tokens, columns, "Share of each layer (%), the tokens of one text"),
-    )
-
-
 def _point(interval: dict[str, Any], x: float = 0) -> Point:
     return Point(x, interval["value"], interval["low"], interval["high"])
 
@@ -91,8 +66,6 @@ def main() -> None:
     parser.add_argument("--few-shot", nargs="+", default=[], metavar="NAME=FILE")
     parser.add_argument("--bars", nargs="+", default=[], metavar="[NAME=]FILE")
     parser.add_argument("--metric", default="accuracy")
-    parser.add_argument("--weights", type=Path, metavar="MODEL")
-    parser.add_argument("--texts", nargs="+", type=Path, default=[], metavar="FILE")
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     plots: dict[str, str] = {}
@@ -102,8 +75,6 @@ def main() -> None:
         plots[f"few_shot_{name}"] = few_shot(name, path)
     if args.bars:
         plots["bars"] = compared(_named(args.bars), args.metric)
-    if args.weights:
-        plots["weights"], plots["tokens"] = layer_weights(args.weights, args.texts)
     for name, plot in plots.items():
         (args.out / f"{name}.svg").write_text(plot, encoding="utf-8")
 

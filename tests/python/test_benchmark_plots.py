@@ -1,4 +1,5 @@
-"""benchmarks/plot_runs.py: what runs leave, drawn; and few_shot_heads.py in miniature, whose file it reads."""
+"""benchmarks/plot_runs.py and plot_layer_weights.py: what runs leave, drawn; and few_shot_heads.py in miniature, whose
+file the first reads."""
 
 from __future__ import annotations
 
@@ -9,9 +10,11 @@ import sys
 from pathlib import Path
 from xml.etree import ElementTree
 
+import numpy as np
 import pytest
 from training_support import classifier_document, write_lines
 
+from lrengine import Engine
 from lrengine.data.tokenization import save_tokenizer, train_tokenizer
 from lrengine.training import TrainConfig, train
 from tiny import tiny_encoder
@@ -58,6 +61,10 @@ def test_bars_and_shares_are_to_scale(charts):
     assert float(two.attrib["width"]) == pytest.approx(2 * float(one.attrib["width"]), abs=0.2)
     grid = ElementTree.fromstring(charts.shares({"ug": [0.25, 0.75]}, ["1", "2"], "t"))
     assert [text.text for text in grid.iter(f"{SVG}text")] == ["t", "1", "2", "ug", "25", "75"]
+    _, quarter, most = grid.iter(f"{SVG}rect")
+    assert float(quarter.attrib["fill-opacity"]) < float(most.attrib["fill-opacity"]) == 1
+    both = ElementTree.fromstring(charts.shares({"ug": [0.25, 0.75]}, ["1", "2"], "t", {"ug": [0.1, 0.2]}))
+    assert [text.text for text in both.iter(f"{SVG}text")][3:] == ["ug", "25", "±10", "75", "±20"]
 
 
 def test_few_shot_curves_in_miniature(tmp_path):
@@ -97,19 +104,83 @@ def test_few_shot_curves_in_miniature(tmp_path):
 
 
 def test_the_other_plots_of_a_run(tmp_path):
-    result = train(TrainConfig.from_dict(classifier_document(tmp_path / "model", max_steps=3)))
+    log = tmp_path / "log.jsonl"
+    write_lines(log, [{"step": step, "loss": 3.0 / step} for step in (1, 2, 3)])
     scores = {"value": 30.0, "low": 25.0, "high": 35.0}
     for name, value in (("a", 30.0), ("b", 50.0)):
         document = {"scores": {"chrf": {"model": {"x": scores, "mean": {**scores, "value": value}},
                                         "copy": {"mean": {**scores, "value": 10.0}}}}}  # fmt: skip
         (tmp_path / f"{name}.json").write_text(json.dumps(document))
-    texts = [tmp_path / "en.jsonl", tmp_path / "zh.jsonl"]
-    for path in texts:
-        write_lines(path, [{"text": "red car"}, {"text": "smile"}])
     out = tmp_path / "plots"
-    run("plot_runs.py", out, "--losses", f"first={result.output_dir / 'train_log.jsonl'}", "--metric", "chrf",
-        "--bars", f"init={tmp_path / 'a.json'}", f"none={tmp_path / 'b.json'}",
-        "--weights", result.output_dir, "--texts", *texts)  # fmt: skip
+    run("plot_runs.py", out, "--losses", f"first={log}", "--metric", "chrf",
+        "--bars", f"init={tmp_path / 'a.json'}", f"none={tmp_path / 'b.json'}")  # fmt: skip
     assert "first" in words(out / "losses.svg")
     assert words(out / "bars.svg")[-6:] == ["init", "30.0", "copy", "10.0", "none", "50.0"]
-    assert {"en", "zh", "1", "2"} <= set(words(out / "weights.svg")) and len(words(out / "tokens.svg")) > 5
+
+
+@pytest.fixture
+def layer_weights(charts):
+    import plot_layer_weights
+
+    return plot_layer_weights
+
+
+def tokens_of(layer_weights, *weights: list[float]):
+    """Two tokens a text."""
+    rows = np.array(weights)
+    return layer_weights.Tokens(rows, np.arange(len(rows)) // 2, {"<s>": rows[:1]})
+
+
+def test_languages_and_tokens_are_as_far_apart_as_their_weights(layer_weights):
+    first, third, even = [1.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.5, 0.0, 0.5]
+    one, two = (tokens_of(layer_weights, *rows) for rows in ([first] * 4, [even, even, third, third]))
+    found = layer_weights.languages_apart({"one": one, "two": two, "same as one": one})
+    assert found["largest"] == pytest.approx(0.75) and found["between"] == ("one", "two")  # means: 1 0 0, .25 0 .75
+    assert found["mean"] == pytest.approx(0.5)  # .75, 0 and .75
+    assert found["halves_largest"] == pytest.approx(0.5) and found["halves_mean"] == pytest.approx(0.5 / 3)
+    assert layer_weights.described(two.inner) == {
+        "tokens": 4, "mean": [0.25, 0, 0.75], "deviation": [0.25, 0, 0.25], "spread": 0.25
+    }  # fmt: skip
+
+
+def test_models_agree_where_their_tokens_move_together(layer_weights):
+    low, high, mean = [0.2, 0.5, 0.3], [0.4, 0.3, 0.3], [0.3, 0.4, 0.3]
+    one, turned, still = (
+        layer_weights.Model({"en": tokens_of(layer_weights, *rows)}, [])
+        for rows in ([low, high], [high, low], [mean, mean])
+    )
+    same = {"means": 0, "tokens": 0, "correlation_of_means": 1, "correlation_of_tokens": 1}
+    assert layer_weights.models_apart(one, one) == pytest.approx(same)
+    assert layer_weights.models_apart(one, turned) == pytest.approx(
+        {**same, "tokens": 0.2, "correlation_of_tokens": -1}
+    )
+    assert layer_weights.models_apart(one, still)["correlation_of_tokens"] is None
+
+
+def test_layer_weights_of_a_trained_mixer(tmp_path):
+    document = classifier_document(tmp_path / "model", max_steps=3)
+    document["model"]["options"] = {"mixer": {"type": "transformer", "ffn_dim": 8}}
+    model = train(TrainConfig.from_dict(document)).output_dir
+    names = {"en": ["red car", "smile"], "zh": ["green tea"]}
+    for language, texts in names.items():
+        rows = [{"text": text, "split": "test"} for text in texts] + [{"text": "left out", "split": "train"}]
+        write_lines(tmp_path / f"{language}.jsonl", rows)
+    out = tmp_path / "plots"
+    run("plot_layer_weights.py", out, "--models", f"a={model}", f"b={model}", "--splits", "dev", "test",
+        "--texts", tmp_path / "en.jsonl", tmp_path / "zh.jsonl", "--strings", "red car")  # fmt: skip
+    found = json.loads((out / "layer_weights.json").read_text(encoding="utf-8"))
+    engine = Engine.load(model)
+    weights = engine.encode(names["en"], "weights")
+    english = found["models"]["a"]["languages"]["en"]
+    inner = np.concatenate([rows[1:-1] for rows in weights])  # <s> and </s> around each text
+    assert english["tokens"] == len(inner) and english["mean"] == pytest.approx(inner.mean(0), abs=1e-4)
+    special = found["models"]["a"]["special"]
+    assert {piece: group["tokens"] for piece, group in special.items()} == {"<s>": 3, "</s>": 3}
+    (string,) = found["models"]["a"]["strings"]
+    assert string["tokens"] == engine.pieces("red car") and string["weights"][1] == pytest.approx(
+        weights[0][1], abs=1e-4
+    )
+    (apart,) = found["models_apart"]
+    assert apart["models"] == ["a", "b"] and apart["tokens"] == 0
+    assert words(out / "a.svg")[3] == "en" and {"zh", "<s>", "</s>", "1", "2"} <= set(words(out / "b.svg"))
+    assert {"1.1 <s>", f"1.2 {string['tokens'][1]}"} <= set(words(out / "a-strings.svg"))
