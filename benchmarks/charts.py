@@ -99,7 +99,7 @@ def shares(
         y = TOP + 20 + row * line
         words.append(_text(left - 8, y + 15, name, "end"))
         for place, value in enumerate(values):
-            ink = "#fff" if value > 0.6 * largest else INK
+            ink = "#fff" if value > 0.8 * largest else INK
             x, shade = left + cell * (place + 0.5), 0.05 + 0.95 * value / largest
             cells.append(f'<rect x="{left + cell * place}" y="{y}" width="{cell - 1}" height="{row - 1}" '
                          f'fill-opacity="{shade:.2f}"/>')  # fmt: skip
