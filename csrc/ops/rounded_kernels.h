@@ -9,7 +9,8 @@
 // A group's sum of integers is exact, so its order is free; groups are added in their order in float32, alike for every
 // instruction set and number of rows. Many rows: columns of W lie side by side in the lanes, and a value of x is spread
 // over all of them. A panel of 2 vectors of columns is copied in that order, into the first or second-level cache,
-// while all rows pass by. One row: W is read where it lies, and lanes are put together at the end of a group. Bytes: W
+// while all rows pass by; for few rows a block at a time is put in that order in registers (rounded_few_rows.h). One
+// row: W is read where it lies, and lanes are put together at the end of a group (rounded_one_row.h). Bytes: W
 // once, x as int8 once a panel, out once; 2 M N K operations. The floor of few rows is W's bytes, of many the dot
 // products: 128 a cycle and pipe with AVX-512 VNNI; scaling groups adds 8 instructions to G / 4 * 3
 // (int4: 12).
@@ -22,11 +23,13 @@
 //     V::Int                          kWidth lanes of int32: set_int(i), load_int(p), store_int(p, v)
 //     V::DotInput                     what x is kept as: int8_t, 4 products a lane, or int16_t, 2 products a lane
 //     V::kDotRows                     rows of a tile of two vectors of sums
+//     V::kFewRows                     rows up to which W is put across in registers
 //     V::load_weights(p[, count])     kDotBlock weights of int8, ready for dot(), kDotOffset too large
 //     V::kDotOffset                   0 or kOffset
 //     V::split_levels(p, low, high[, count])  the levels of kDotBlock bytes of int4, their low and their high halves,
 //                                     ready for dot(), kInt4Zero too large
 //     V::level_inputs(x, low, high[, count])  as many values of x in the same order, x's first being at p's first
+//     V::load_levels(p[, count]), V::split(v, low, high)  the same in two steps, where a lane has 4 products
 //     V::sum_lanes<n>(v, sums)        sums[g], lane i: the sum of lanes [n g, n g + n) of v[i]
 //     V::transpose(v)                 kWidth x kWidth lanes
 //     V::load_pairs(p, count)         `count` numbers of 16 bits, two a lane, then zeros; V::lower_halves(v) and
@@ -37,6 +40,7 @@
 //     V::store_inputs(p, v)           kWidth integral floats of at most 127
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <cstring>
 #include <type_traits>
@@ -44,6 +48,7 @@
 #include "ops/cpu_kernels.h"
 #include "ops/dot_kernels.h"
 #include "ops/linear_packed.h"
+#include "ops/rounded_few_rows.h"
 #include "ops/rounded_one_row.h"
 #include "ops/rounded_rows.h"
 #include "ops/rounded_weights.h"
@@ -171,6 +176,16 @@ std::int64_t rounded_scratch(std::int64_t cols) {
     return 4 * kPanelColumns<V> * (rounded_row<V>(cols) / kDotDepth<V> + rounded_groups(cols) + V::kDotRows);
 }
 
+// Outputs [first, first + count) of a tile of rows from `m`, from its products with a panel.
+template <class V, int Rows>
+void finish_tile(const LinearTask& task, const float* products, std::int64_t m, std::int64_t first,
+                 std::int64_t count) {
+    if constexpr (kPanelColumns<V> == kRoundedGroup) {
+        if (task.rounded_out != nullptr) return round_outputs<V, Rows>(task, products, m, first);
+    }
+    for (int r = 0; r < Rows; ++r) finish_row<V>(task, products + r * kPanelColumns<V>, m + r, first, count);
+}
+
 // Outputs [first, first + count) of a task's rows from the packed panel.
 template <class V, class T>
 void panel_rows(const LinearTask& task, const std::int32_t* panel, std::int64_t first, std::int64_t count,
@@ -181,10 +196,7 @@ void panel_rows(const LinearTask& task, const std::int32_t* panel, std::int64_t 
     for_even_row_tiles<V::kDotRows>(x.rows, [&](std::int64_t m, auto tile) {
         rounded_tile<V, T, tile.value>(values + m * size, panel, size, x.scales + m * groups, x.starts + m * groups,
                                        groups, columns, products, next);
-        if constexpr (kPanelColumns<V> == kRoundedGroup) {
-            if (task.rounded_out != nullptr) return round_outputs<V, tile.value>(task, products, m, first);
-        }
-        for (int r = 0; r < tile.value; ++r) finish_row<V>(task, products + r * kPanelColumns<V>, m + r, first, count);
+        finish_tile<V, tile.value>(task, products, m, first, count);
     });
 }
 
@@ -194,9 +206,44 @@ std::int64_t tile_steps(const LinearTask& task) {
     return (task.rows + V::kDotRows - 1) / V::kDotRows * rounded_groups(task.cols);
 }
 
+// Panels of W as they lie, each multiplied with one tile of rows after another.
+template <class V, class T>
+void few_rows(const LinearTask& task, float* scratch) {
+    const std::int64_t bytes = WeightBlock<V, T>::row_bytes(task.cols);
+    float* products = scratch;
+    auto* copy = reinterpret_cast<char*>(products + V::kDotRows * kPanelColumns<V>);
+    float* scales = products + V::kDotRows * kPanelColumns<V> + V::kWidth * bytes / 4;
+    const ColumnScales<V, T> columns(task, scales, V::kWidth);
+    const auto panel = [&](const LinearTask& part, std::int64_t first, std::int64_t count) {
+        for_even_row_tiles<V::kDotRows>(part.rows, [&](std::int64_t m, auto tile) {
+            std::fill_n(products, tile.value * kPanelColumns<V>, 0.0f);
+            for (std::int64_t c = 0; c < count; c += V::kWidth) {
+                const std::int64_t most = count - c < V::kWidth ? count - c : V::kWidth;
+                for_stretches<V, T>(task, first + c, most, copy, scales,
+                                    [&](auto rows, auto begin, auto end, auto next) {
+                                        const RoundedRows& x = *part.rounded;
+                                        if (V::kWidth * bytes <= kFarthestAhead) {
+                                            few_rows_tile<true, tile.value>(x, m, rows, bytes, begin, end, columns,
+                                                                            next, products + c, kPanelColumns<V>);
+                                        } else {
+                                            few_rows_tile<false, tile.value>(x, m, rows, bytes, begin, end, columns,
+                                                                             next, products + c, kPanelColumns<V>);
+                                        }
+                                    });
+            }
+            finish_tile<V, tile.value>(part, products, m, first, count);
+        });
+    };
+    for (std::int64_t first = task.begin; first < task.end; first += kPanelColumns<V>) {
+        const std::int64_t left = task.end - first, count = left < kPanelColumns<V> ? left : kPanelColumns<V>;
+        for (const LinearTask* part = &task; part != nullptr; part = part->next) panel(*part, first, count);
+    }
+}
+
 template <class V, class T>
 void linear_rounded_of(const LinearTask& task, float* scratch) {
     if (task.rows == 1 && task.next == nullptr && task.rounded_out == nullptr) return one_row<V, T>(task, scratch);
+    if (all_rows(task) <= V::kFewRows) return few_rows<V, T>(task, scratch);
     const std::int64_t size = rounded_row<V>(task.cols), bytes = WeightBlock<V, T>::row_bytes(task.cols);
     auto* panel = reinterpret_cast<std::int32_t*>(scratch);
     float* scales = scratch + kPanelColumns<V> * (size / kDotDepth<V>);

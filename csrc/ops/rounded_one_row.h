@@ -131,44 +131,56 @@ std::int64_t stretch_of(const LinearTask& task, std::int64_t bytes) {
     return bytes;
 }
 
+// Calls tile(rows, begin, end, next) with bytes [begin, end) of rows [first, first + count) of W, count at most kWidth,
+// stretch by stretch, and what is to be asked for meanwhile; for int4, `scales` are then those of the stretch. What is
+// missing of kWidth rows is zeros, in `copy`.
+template <class V, class T, class Tile>
+void for_stretches(const LinearTask& task, std::int64_t first, std::int64_t count, char* copy, float* scales,
+                   Tile tile) {
+    const std::int64_t bytes = WeightBlock<V, T>::row_bytes(task.cols), stretch = stretch_of<T>(task, bytes);
+    const std::int64_t left = task.end - first - count, after = left < V::kWidth ? left : V::kWidth;
+    const char* rows = static_cast<const char*>(task.weight) + first * bytes;
+    // After the last tile nothing new.
+    const char* next = after == 0 ? rows : rows + V::kWidth * bytes;
+    if (count < V::kWidth) {
+        std::memcpy(copy, rows, static_cast<std::size_t>(count * bytes));
+        std::memset(copy + count * bytes, 0, static_cast<std::size_t>((V::kWidth - count) * bytes));
+        rows = copy;
+    }
+    if (task.scales != nullptr) ask_for(task.scales + first + count, after * 4);
+    if (task.bias != nullptr) ask_for(task.bias + first + count, after * 4);
+    for (std::int64_t begin = 0; begin < bytes; begin += stretch) {
+        const std::int64_t end = begin + stretch < bytes ? begin + stretch : bytes;
+        if constexpr (std::is_same_v<T, Int4>) {
+            const std::int64_t groups = groups_of(task), group = 2 * begin / task.group_size;
+            const std::uint16_t* of_stretch = task.group_scales + first * groups + group;
+            const std::int64_t most = groups - group < kReadyGroups ? groups - group : kReadyGroups;
+            transpose_scales<V>(of_stretch, count, groups, most, scales, V::kWidth);
+            if (most == groups) {
+                ask_for(of_stretch + count * groups, after * groups * 2);
+            } else {
+                ask_for(of_stretch + count * groups, most * 2, groups * 2, after);
+            }
+        }
+        tile(rows, begin, end, next);
+    }
+}
+
 template <class V, class T>
 void one_row(const LinearTask& task, float* scratch) {
-    const std::int64_t bytes = WeightBlock<V, T>::row_bytes(task.cols), stretch = stretch_of<T>(task, bytes);
+    const std::int64_t bytes = WeightBlock<V, T>::row_bytes(task.cols);
     float* products = scratch;
     auto* copy = reinterpret_cast<char*>(products + V::kWidth);
     float* scales = products + V::kWidth + V::kWidth * bytes / 4;  // of int4, whose rows are whole words
     const ColumnScales<V, T> columns(task, scales, V::kWidth);
     for (std::int64_t first = task.begin; first < task.end; first += V::kWidth) {
-        const auto tile = [&](std::int64_t left) { return left < V::kWidth ? left : V::kWidth; };
-        const std::int64_t count = tile(task.end - first), after = tile(task.end - first - count);
-        const char* rows = static_cast<const char*>(task.weight) + first * bytes;
-        // After the last tile nothing new.
-        const char* next = after == 0 ? rows : rows + V::kWidth * bytes;
-        if (count < V::kWidth) {
-            std::memcpy(copy, rows, static_cast<std::size_t>(count * bytes));
-            std::memset(copy + count * bytes, 0, static_cast<std::size_t>((V::kWidth - count) * bytes));
-            rows = copy;
-        }
-        if (task.scales != nullptr) ask_for(task.scales + first + count, after * 4);
-        if (task.bias != nullptr) ask_for(task.bias + first + count, after * 4);
+        const std::int64_t count = task.end - first < V::kWidth ? task.end - first : V::kWidth;
         auto total = V::zero();
-        for (std::int64_t begin = 0; begin < bytes; begin += stretch) {
-            const std::int64_t end = begin + stretch < bytes ? begin + stretch : bytes;
-            if constexpr (std::is_same_v<T, Int4>) {
-                const std::int64_t groups = groups_of(task), group = 2 * begin / task.group_size;
-                const std::uint16_t* of_stretch = task.group_scales + first * groups + group;
-                const std::int64_t most = groups - group < kReadyGroups ? groups - group : kReadyGroups;
-                transpose_scales<V>(of_stretch, count, groups, most, scales, V::kWidth);
-                if (most == groups) {
-                    ask_for(of_stretch + count * groups, after * groups * 2);
-                } else {
-                    ask_for(of_stretch + count * groups, most * 2, groups * 2, after);
-                }
-            }
+        for_stretches<V, T>(task, first, count, copy, scales, [&](auto rows, auto begin, auto end, auto next) {
             total = V::kWidth * bytes <= kFarthestAhead
                         ? one_row_tile<true>(*task.rounded, rows, bytes, begin, end, columns, next, total)
                         : one_row_tile<false>(*task.rounded, rows, bytes, begin, end, columns, next, total);
-        }
+        });
         V::store(products, total);
         finish_row<V>(task, products, 0, first, count);
     }

@@ -37,6 +37,19 @@ struct WeightBlock<V, Int8> {
     static void inputs(const typename V::DotInput* x, std::int64_t byte, Int (&parts)[1], Left...) {
         parts[0] = V::load_int(reinterpret_cast<const std::int32_t*>(x + byte));
     }
+
+    // Calls visit(column, weights) with a lane's products of kWidth rows, a row a lane, of all columns that begin at
+    // row(i), the first being 0.
+    template <class Row, class Visit, class... Left>
+    static void across(Row row, Visit visit, Left... left) {
+        Int v[V::kWidth];
+#pragma GCC unroll 16
+        for (int i = 0; i < V::kWidth; ++i)
+            v[i] = V::load_weights(reinterpret_cast<const std::int8_t*>(row(i)), left...);
+        V::transpose(v);
+#pragma GCC unroll 16
+        for (int i = 0; i < V::kWidth; ++i) visit(i * kDotDepth<V>, v[i]);
+    }
 };
 
 template <class V>
@@ -69,6 +82,41 @@ struct WeightBlock<V, Int4> {
             V::level_inputs(x + column(byte, 0), parts[0], parts[1], left...);
         } else {
             V::level_inputs(x + column(byte, 0), parts[0], parts[1]);
+        }
+    }
+
+    // As WeightBlock<V, Int8>::across(). Where a lane's products of one half are a lane's bytes, these are taken apart
+    // after they are put across.
+    template <class Row, class Visit, class... Left>
+    static void across(Row row, Visit visit, Left... left) {
+        if constexpr (kDotDepth<V> == 4) {
+            Int v[V::kWidth];
+#pragma GCC unroll 16
+            for (int i = 0; i < V::kWidth; ++i)
+                v[i] = V::load_levels(reinterpret_cast<const std::uint8_t*>(row(i)), left...);
+            V::transpose(v);
+#pragma GCC unroll 16
+            for (int i = 0; i < V::kWidth; ++i) {
+                Int parts[kParts];
+                V::split(v[i], parts[0], parts[1]);
+                visit(column(i * kDotDepth<V>, 0), parts[0]);
+                visit(column(i * kDotDepth<V>, 1), parts[1]);
+            }
+        } else {
+            Int v[kParts][V::kWidth];
+#pragma GCC unroll 16
+            for (int i = 0; i < V::kWidth; ++i) {
+                Int parts[kParts];
+                weights(row(i), parts, left...);
+                v[0][i] = parts[0];
+                v[1][i] = parts[1];
+            }
+#pragma GCC unroll 2
+            for (int part = 0; part < kParts; ++part) {
+                V::transpose(v[part]);
+#pragma GCC unroll 16
+                for (int i = 0; i < V::kWidth; ++i) visit(column(i * kDotDepth<V>, part), v[part][i]);
+            }
         }
     }
 };

@@ -18,9 +18,17 @@ struct Avx2Vnni : Avx2 {
         return load_weights(padded);
     }
     // Two blocks of int4, or one.
-    static void split_levels(const std::uint8_t* p, Int& low, Int& high) { split(load_bytes(p), low, high); }
-    static void split_levels(const std::uint8_t* p, Int& low, Int& high, std::int64_t) {
-        split(_mm256_zextsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))), low, high);
+    static Int load_levels(const std::uint8_t* p) { return load_bytes(p); }
+    static Int load_levels(const std::uint8_t* p, std::int64_t) {
+        return _mm256_zextsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+    }
+    static void split(Int bytes, Int& low, Int& high) {
+        low = _mm256_and_si256(bytes, _mm256_set1_epi8(15));
+        high = _mm256_and_si256(_mm256_srli_epi16(bytes, 4), _mm256_set1_epi8(15));
+    }
+    template <class... Left>
+    static void split_levels(const std::uint8_t* p, Int& low, Int& high, Left... bytes) {
+        split(load_levels(p, bytes...), low, high);
     }
     static void level_inputs(const std::int8_t* x, Int& low, Int& high) {
         halves(load_bytes(x), load_bytes(x + 32), low, high);
@@ -45,10 +53,6 @@ struct Avx2Vnni : Avx2 {
 
 private:
     static Int load_bytes(const void* p) { return _mm256_loadu_si256(static_cast<const __m256i*>(p)); }
-    static void split(Int bytes, Int& low, Int& high) {
-        low = _mm256_and_si256(bytes, _mm256_set1_epi8(15));
-        high = _mm256_and_si256(_mm256_srli_epi16(bytes, 4), _mm256_set1_epi8(15));
-    }
     static void halves(Int first, Int second, Int& low, Int& high) {
         low = _mm256_permute2x128_si256(first, second, 0x20);
         high = _mm256_permute2x128_si256(first, second, 0x31);

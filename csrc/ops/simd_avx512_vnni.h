@@ -16,9 +16,17 @@ struct Avx512Vnni : Avx512 {
         return shift(_mm512_maskz_loadu_epi8((std::uint64_t{1} << count) - 1, p));
     }
     // Four blocks of int4, or fewer.
-    static void split_levels(const std::uint8_t* p, Int& low, Int& high) { split(_mm512_loadu_si512(p), low, high); }
-    static void split_levels(const std::uint8_t* p, Int& low, Int& high, std::int64_t bytes) {
-        split(_mm512_maskz_loadu_epi32(first(bytes / 4), p), low, high);
+    static Int load_levels(const std::uint8_t* p) { return _mm512_loadu_si512(p); }
+    static Int load_levels(const std::uint8_t* p, std::int64_t bytes) {
+        return _mm512_maskz_loadu_epi32(first(bytes / 4), p);
+    }
+    static void split(Int bytes, Int& low, Int& high) {
+        low = _mm512_and_si512(bytes, _mm512_set1_epi8(15));
+        high = _mm512_and_si512(_mm512_srli_epi16(bytes, 4), _mm512_set1_epi8(15));
+    }
+    template <class... Left>
+    static void split_levels(const std::uint8_t* p, Int& low, Int& high, Left... bytes) {
+        split(load_levels(p, bytes...), low, high);
     }
     static void level_inputs(const std::int8_t* x, Int& low, Int& high) {
         halves(_mm512_loadu_si512(x), _mm512_loadu_si512(x + 64), low, high);
@@ -43,10 +51,6 @@ struct Avx512Vnni : Avx512 {
     }
 
 private:
-    static void split(Int bytes, Int& low, Int& high) {
-        low = _mm512_and_si512(bytes, _mm512_set1_epi8(15));
-        high = _mm512_and_si512(_mm512_srli_epi16(bytes, 4), _mm512_set1_epi8(15));
-    }
     static void halves(Int first, Int second, Int& low, Int& high) {
         low = _mm512_shuffle_i64x2(first, second, 0x88);
         high = _mm512_shuffle_i64x2(first, second, 0xdd);

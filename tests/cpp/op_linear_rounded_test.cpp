@@ -1,5 +1,6 @@
 // linear() with int8 and int4 weights, where a CPU rounds x to int8 too: integer products, each 32 columns of a row of
 // x with a scale of their own.
+#include <algorithm>
 #include <cmath>
 
 #include "op_product.h"
@@ -69,34 +70,41 @@ OP_TEST(rounded_linear_with_many_rows) {
     }
 }
 
-// One row, of weights whose rows are so long that the next ones are not asked for ahead.
-OP_TEST(rounded_linear_with_one_long_row) {
+// One row and few, of weights whose rows are so long that the next ones are not asked for ahead.
+OP_TEST(rounded_linear_with_long_rows) {
     Random random(6);
     for (const DType dtype : kRoundedTypes) {
         for (const std::int64_t k : {8192, 16448, 32800}) {
-            const Product product(dtype, {1, 37, k}, random);
-            backend().linear(product.args());
-            check_product(product);
+            for (const std::int64_t m : {1, 3}) {
+                const Product product(dtype, {m, 37, k}, random);
+                backend().linear(product.args());
+                check_product(product);
+            }
         }
     }
 }
 
-CPU_TEST(rounded_linear_gives_a_row_the_same_bits_alone, "a GPU's sums depend on the number of rows") {
+// One row, few and many take different ways.
+CPU_TEST(rounded_linear_gives_a_row_the_same_bits_among_any_others, "a GPU's sums depend on the number of rows") {
+    constexpr std::int64_t kRows = 8;
     Random random(11);
     for (const DType dtype : kRoundedTypes) {
-        for (const std::int64_t k : {32, 96, 160, 800, 4224}) {
-            const Product product(dtype, {8, 45, k}, random);
+        for (const std::int64_t k : {32, 96, 100, 160, 800, 4224, 16448}) {
+            const Product product(dtype, {kRows, 45, k}, random);
             backend().linear(product.args());
-            const TestMatrix together(8, 45, 2, DType::kFloat32);
+            const TestMatrix together(kRows, 45, 2, DType::kFloat32);
             together.copy_from(product.out);
-            for (std::int64_t m = 0; m < 8; ++m) {
-                LinearArgs alone = product.args();
-                alone.x = alone.x.slice(m, 1);
-                alone.out = alone.out.slice(m, 1);
-                alone.residual = alone.residual.slice(m, 1);
-                backend().linear(alone);
+            for (std::int64_t rows = 1; rows < kRows; ++rows) {
+                for (std::int64_t m = 0; m < kRows; m += rows) {
+                    LinearArgs part = product.args();
+                    const std::int64_t count = std::min(rows, kRows - m);
+                    part.x = part.x.slice(m, count);
+                    part.out = part.out.slice(m, count);
+                    part.residual = part.residual.slice(m, count);
+                    backend().linear(part);
+                }
+                CHECK(same_bits(together, product.out));
             }
-            CHECK(same_bits(together, product.out));
         }
     }
 }

@@ -1,0 +1,166 @@
+// Few rows of x with int8 or int4 weights (rounded_kernels.h): a tile of W's rows is put side by side in the lanes as
+// in a packed panel, but in registers, block by block, and multiplied at once. Bound by the bytes of W like one row.
+#pragma once
+
+#include <cstdint>
+
+#include "ops/cpu_kernels.h"
+#include "ops/dot_kernels.h"
+#include "ops/rounded_one_row.h"
+#include "ops/rounded_rows.h"
+#include "ops/rounded_weights.h"
+
+namespace lrengine {
+namespace {
+
+// The sums of a tile of Rows rounded rows with kWidth rows of W, group by group.
+template <class V, class T, int Rows>
+class FewRows {
+public:
+    using Block = WeightBlock<V, T>;
+    using Int = typename V::Int;
+    using Input = typename V::DotInput;
+    static constexpr std::int64_t kSpan = kDotBlock<V> > Block::kGroupBytes ? kDotBlock<V> : Block::kGroupBytes;
+
+    // Rows from `m`, from byte `at` of W's rows on, which lie `bytes` apart. The scales of `columns` begin with those
+    // of byte `begin`.
+    FewRows(const RoundedRows& x, std::int64_t m, const char* rows, std::int64_t bytes, std::int64_t begin,
+            std::int64_t at, const ColumnScales<V, T>& columns, const char* next)
+        : groups_(rounded_groups(x.cols)),
+          first_(at / Block::kGroupBytes),
+          values_(static_cast<const Input*>(x.values) + m * rounded_row<V>(x.cols) + first_ * kRoundedGroup * Rows),
+          scales_(x.scales + m * groups_),
+          starts_(x.starts + m * groups_),
+          size_(rounded_row<V>(x.cols)),
+          place_(rows + at, bytes),
+          columns_(columns),
+          begin_(begin / Block::kGroupBytes),
+          next_(next + V::kWidth * at) {}
+
+    void load(const float* totals, std::int64_t stride) {
+#pragma GCC unroll 16
+        for (int r = 0; r < Rows; ++r) total_[r] = V::load(totals + r * stride);
+    }
+    void store(float* totals, std::int64_t stride) const {
+#pragma GCC unroll 16
+        for (int r = 0; r < Rows; ++r) V::store(totals + r * stride, total_[r]);
+    }
+
+    // Adds kSpan bytes of each row of W.
+    template <bool kAhead>
+    [[gnu::always_inline]] void add_span() {
+        Int sums[kGroups][Rows];
+#pragma GCC unroll 4
+        for (int g = 0; g < kGroups; ++g) start(g, sums[g]);
+#pragma GCC unroll 4
+        for (std::int64_t offset = 0; offset < kSpan; offset += kDotBlock<V>) {
+            const auto row = [&](int i) __attribute__((always_inline)) {
+                if constexpr (kAhead) {
+                    if (i * kDotBlock<V> % kLine == 0) __builtin_prefetch(next_ + i * kDotBlock<V>);
+                } else {
+                    if (offset % kLine == 0) __builtin_prefetch(place_.row(i) + kInRow);
+                }
+                return place_.row(i);
+            };
+            const auto visit = [&](std::int64_t column, Int weights) __attribute__((always_inline)) {
+                add(Block::column(offset, 0) + column, weights, sums);
+            };
+            Block::across(row, visit);
+            advance();
+        }
+#pragma GCC unroll 4
+        for (int g = 0; g < kGroups; ++g) finish(g, sums[g]);
+        values_ += kGroups * kRoundedGroup * Rows;
+        first_ += kGroups;
+    }
+
+    // Adds the last `left` < kSpan bytes.
+    void add_rest(std::int64_t left) {
+        const std::int64_t k_left = size_ - first_ * kRoundedGroup;
+        const int groups = static_cast<int>(groups_ - first_);
+        Int sums[kGroups][Rows];
+        for (int g = 0; g < kGroups; ++g) start(g < groups ? g : 0, sums[g]);
+        for (std::int64_t offset = 0; offset < left; offset += kDotBlock<V>) {
+            const auto row = [&](int i) { return place_.row(i); };
+            const auto visit = [&](std::int64_t column, Int weights) {
+                const std::int64_t k = Block::column(offset, 0) + column;
+                if (k < k_left) add(k, weights, sums);
+            };
+            if (left - offset < kDotBlock<V>) {
+                Block::across(row, visit, left - offset);
+            } else {
+                Block::across(row, visit);
+            }
+            advance();
+        }
+        for (int g = 0; g < groups; ++g) finish(g, sums[g]);
+    }
+
+private:
+    static constexpr int kGroups = static_cast<int>(kSpan / Block::kGroupBytes);
+
+    [[gnu::always_inline]] void start(int g, Int (&sums)[Rows]) const {
+#pragma GCC unroll 16
+        for (int r = 0; r < Rows; ++r) {
+            sums[r] = V::set_int(start_of_sum<V, T>(starts_[r * groups_ + first_ + g]));
+        }
+    }
+
+    [[gnu::always_inline]] void add(std::int64_t k, Int weights, Int (&sums)[kGroups][Rows]) const {
+#pragma GCC unroll 16
+        for (int r = 0; r < Rows; ++r) {
+            Int& sum = sums[k / kRoundedGroup][r];
+            sum = V::dot(sum, weights, V::spread(values_ + k * Rows + r * kDotDepth<V>));
+        }
+    }
+
+    [[gnu::always_inline]] void advance() {
+        place_.advance(kDotBlock<V>);
+        next_ += V::kWidth * kDotBlock<V>;
+        forget_origin(next_);
+    }
+
+    [[gnu::always_inline]] void finish(int g, const Int (&sums)[Rows]) {
+#pragma GCC unroll 16
+        for (int r = 0; r < Rows; ++r) {
+            const auto sum = columns_.times(V::to_float(sums[r]), first_ + g - begin_, 0);
+            total_[r] = V::fma(V::set(scales_[r * groups_ + first_ + g]), sum, total_[r]);
+        }
+    }
+
+    std::int64_t groups_;  // of a row
+    std::int64_t first_;   // the group that comes next
+    const Input* values_;
+    const float* scales_;
+    const std::int32_t* starts_;
+    std::int64_t size_;  // of a rounded row
+    TilePlace<V> place_;
+    ColumnScales<V, T> columns_;
+    std::int64_t begin_;  // the group of the first scale in columns_
+    const char* next_;
+    typename V::Float total_[Rows];
+};
+
+// Adds to totals [Rows, kWidth], `stride` apart, what bytes [begin, end), whole vectors and groups but for the last, of
+// kWidth rows of W that lie `bytes` apart give for Rows rows of x from `m`. `next` as in one_row_tile().
+template <bool kAhead, int Rows, class V, class T>
+void few_rows_tile(const RoundedRows& x, std::int64_t m, const char* rows, std::int64_t bytes, std::int64_t begin,
+                   std::int64_t end, const ColumnScales<V, T>& columns, const char* next, float* totals,
+                   std::int64_t stride) {
+    using Sums = FewRows<V, T, Rows>;
+    std::int64_t at = begin;
+    if (at + Sums::kSpan <= end) {
+        Sums sums(x, m, rows, bytes, begin, at, columns, next);
+        sums.load(totals, stride);
+        for (; at + Sums::kSpan <= end; at += Sums::kSpan) sums.template add_span<kAhead>();
+        sums.store(totals, stride);
+    }
+    if (at == end) return;
+    Sums sums(x, m, rows, bytes, begin, at, columns, next);
+    sums.load(totals, stride);
+    sums.add_rest(end - at);
+    sums.store(totals, stride);
+}
+
+}  // namespace
+}  // namespace lrengine
