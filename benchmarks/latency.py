@@ -39,7 +39,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("work", type=Path)
     parser.add_argument("suites", nargs="+", choices=SUITES, metavar="SUITE", help=", ".join(SUITES))
     parser.add_argument("--parts", nargs="*", help="only these (default: all that the suite has)")
-    parser.add_argument("--ours", nargs="*", default=["float32", "bfloat16", "int8", "int4"], help="our weight types")
+    types = ["float32", "bfloat16", "int8", "int4", "int4+embeddings"]
+    parser.add_argument("--ours", nargs="*", default=types, help="our weight types")
     parser.add_argument("--peers", nargs="*", default=["transformers", "ctranslate2", "onnxruntime", "llama_cpp"])
     parser.add_argument("--real", type=Path, help="folder with multilingual-e5-small, smollm2-135m-instruct and text")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)

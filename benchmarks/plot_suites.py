@@ -30,7 +30,7 @@ from lrengine.bench.report import parts_of  # noqa: E402
 
 SERIES_STYLES = {"lrengine": "-", "ctranslate2": "--", "onnxruntime": ":", "llama.cpp": "-.", "transformers": "--"}
 COLOURS = {"lrengine": "tab:blue", "ctranslate2": "tab:orange", "onnxruntime": "tab:green", "llama.cpp": "tab:red"}
-MARKERS = {"float32": "o", "bfloat16": "s", "int8": "^", "int4": "v"}
+MARKERS = {"float32": "o", "bfloat16": "s", "int8": "^", "int4": "v", "int4+embeddings": "1"}
 Point = tuple[float, float]
 
 

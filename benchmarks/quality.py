@@ -138,10 +138,14 @@ def measured(examples: Sequence[Example], ask: Ask, args: argparse.Namespace) ->
     rows: list[Row] = []
     with tempfile.TemporaryDirectory() as work:
         for name in ["float32", *(name for name in args.dtypes if name != "float32")]:
-            dtype, _, group_size = name.partition(":")
+            named, _, embeddings = name.partition("+")
+            dtype, _, group_size = named.partition(":")
             directory = args.directory if dtype == "float32" else Path(work) / name
             if directory != args.directory:
-                quantize(args.directory, directory, dtype, group_size=int(group_size or DEFAULT_GROUP_SIZE))
+                group = int(group_size or DEFAULT_GROUP_SIZE)
+                quantize(
+                    args.directory, directory, dtype, group_size=group, embeddings="int4" if embeddings else "int8"
+                )
             size = sum(file.stat().st_size for file in directory.glob("*.safetensors")) / 1e6
             found = ask(Engine.load(directory, dtype=dtype, threads=args.threads), examples, args)
             scores = {
@@ -176,8 +180,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("directory", metavar="DIR", type=Path)
     parser.add_argument("data", metavar="FILE", type=Path, nargs="+")
     parser.add_argument(
-        "--dtypes", nargs="+", default=["float32", "bfloat16", "int8", "int4"], help="int4:32: groups of 32"
-    )
+        "--dtypes", nargs="+", default=["float32", "bfloat16", "int8", "int4"],
+        help="int4:32: groups of 32; int4:32+embeddings: word embeddings and output projection in int4 too",
+    )  # fmt: skip
     parser.add_argument("--source", default="text", help="column (default: text)")
     parser.add_argument("--target", default="label", help="column of labels, references or texts (default: label)")
     parser.add_argument("--split", nargs="+", help='only rows whose column "split" is one of these')

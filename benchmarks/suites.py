@@ -172,7 +172,7 @@ REAL = Workload("generate", 1, 64, 32, prompt=8, text=TEXT)
 SUITES: dict[str, dict[str, Part]] = {
     "seq2seq": {
         "float": part(seq2seq, "float32 bfloat16", FLOAT, [GREEDY]),
-        "int": part(seq2seq, "int8 int4", INT8, [GREEDY]),
+        "int": part(seq2seq, "int8 int4 int4+embeddings", INT8, [GREEDY]),
         "beams": part(seq2seq, "float32 int8 int4", MIXED[:2], [replace(GREEDY, beams=4)]),
         "batch": part(seq2seq, OURS, MIXED, [replace(GREEDY, batch=rows, new_tokens=32) for rows in (4, 16)]),
         "length": part(seq2seq, OURS, MIXED, [replace(GREEDY, source=length) for length in (16, 256)]),
@@ -184,7 +184,12 @@ SUITES: dict[str, dict[str, Part]] = {
         "compile": part(encoder, "float32", ("transformers float32", "transformers float32+compile"), ENCODE[:2]),
     },
     "llm": {
-        "int": part(llm, "int8 int4", ("llama_cpp q8_0", "llama_cpp q4_0", "ctranslate2 int8"), [ANSWER]),
+        "int": part(
+            llm,
+            "int8 int4 int4+embeddings",
+            ("llama_cpp q8_0", "llama_cpp q4_0", "ctranslate2 int8"),
+            [ANSWER],
+        ),
         "bfloat16": part(llm, "bfloat16", ("transformers bfloat16",), [ANSWER]),
     },
     "fusion": {

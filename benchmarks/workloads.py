@@ -96,9 +96,12 @@ def build_fusion(folder: Path, dtype: str = "bfloat16", small: bool = False) -> 
 
 
 def quantized(folder: Path, dtype: str) -> Path:
-    """The directory beside `folder` with its matrices in another type, made once."""
+    """The directory beside `folder` with its matrices in another type, made once. "int4+embeddings": word embeddings
+    and output projections in int4 too."""
     target = folder.with_name(f"{folder.name}-{dtype}")
     if not target.exists():
+        dtype, _, embeddings = dtype.partition("+")
         command = ["quantize", str(folder), str(target), "--dtype", dtype]
+        command += ["--embeddings", dtype] if embeddings else []
         subprocess.run([sys.executable, "-m", "lrengine", *command], check=True)
     return target

@@ -1,8 +1,8 @@
 """Writes a smaller (or wider) copy of a model directory. Needs NumPy alone and a few blocks of rows in memory.
 
 int8 follows docs/MODEL_DIRECTORY.md: `NAME` int8 [N, K] and `NAME_scale` float32 [N], scale = max |row| / 127,
-value = round-half-even(x / scale); a row of zeros has scale 0. int4 is in int4_groups.py; embeddings, output
-projections and matrices whose columns are not whole blocks of 32 are int8 in an int4 directory too.
+value = round-half-even(x / scale); a row of zeros has scale 0. int4 is in int4_groups.py; matrices whose columns are
+not whole blocks of 32 are int8 in an int4 directory too, as are embeddings and output projections if nothing is said.
 
 What becomes int8: tensors of rank 2 named `*.weight`, which is what products and the word embedding read. Not:
 position, token-type and relative-bias tables, which are added rather than multiplied, and `mixer.attention.*`, which is
@@ -48,23 +48,33 @@ SCALE_SUFFIX = "_scale"
 KEPT_IN_INT8 = re.compile(
     r"(^mixer\.attention\.)|position_embeddings|embed_positions|token_type_embeddings|relative_attention_bias"
 )
-KEPT_IN_INT4 = re.compile(r"(word_embeddings|shared|embed_tokens|lm_head)\.weight$")
+EMBEDDINGS = re.compile(r"(word_embeddings|shared|embed_tokens|lm_head)\.weight$")  # and output projections
 
 
 def quantize(
-    source: Path | str, destination: Path | str, dtype: str, force: bool = False, group_size: int = DEFAULT_GROUP_SIZE
+    source: Path | str,
+    destination: Path | str,
+    dtype: str,
+    force: bool = False,
+    group_size: int = DEFAULT_GROUP_SIZE,
+    embeddings: str = "int8",
 ) -> None:
     """Copy the model directory `source` to `destination` with weights of `dtype` ("int4", "int8", "bfloat16",
     "float32").
 
-    `group_size`: columns that share a scale, for int4 alone. A quantised `source` may be widened to bfloat16 or
-    float32, but not quantised again. `destination` appears whole or not at all. Raises ModelFileError for files that
-    contradict the format, NaN and Inf included, UnsupportedModelError for other model types.
+    For int4 alone, `group_size`: columns that share a scale; `embeddings`: "int8" or "int4", the type of word
+    embeddings and output projections (docs/MODEL_DIRECTORY.md has what int4 costs and saves there). A quantised
+    `source` may be widened to bfloat16 or float32, but not quantised again. `destination` appears whole or not at all.
+    Raises ModelFileError for files that contradict the format, NaN and Inf included, UnsupportedModelError for other
+    model types and for choices that do not go together.
     """
     if dtype not in DTYPES:
         raise UnsupportedModelError(f"dtype {dtype!r}: expected one of {', '.join(DTYPES)}")
     if group_size not in GROUP_SIZES:
         raise UnsupportedModelError(f"group size {group_size}: expected one of {', '.join(map(str, GROUP_SIZES))}")
+    if embeddings not in QUANTIZED or (dtype != "int4" and embeddings != "int8"):
+        expected = "int8 or int4" if dtype == "int4" else f"int8, as weights of {dtype} know no other"
+        raise UnsupportedModelError(f"embeddings {embeddings!r}: expected {expected}")
     source, destination = Path(source), Path(destination)
     config = _read_config(source)
     if dtype in QUANTIZED and config.get("quantization") is not None:
@@ -75,7 +85,7 @@ def quantize(
         copy_other_files(source, folder)
         text = json.dumps(_new_config(config, dtype, scheme), indent=2, ensure_ascii=False)
         (folder / "config.json").write_text(text + "\n", encoding="utf-8")
-        _write_weights(stored, _outputs(tensors, dtype, group_size), folder / "model.safetensors")
+        _write_weights(stored, _outputs(tensors, dtype, group_size, embeddings), folder / "model.safetensors")
 
 
 @dataclass(frozen=True)
@@ -138,9 +148,10 @@ def is_quantized_in_int8(spec: TensorSpec) -> bool:
     return matrix and not KEPT_IN_INT8.search(spec.name)
 
 
-def is_quantized_in_int4(spec: TensorSpec) -> bool:
-    """Whether a tensor of a model directory becomes int4."""
-    return is_quantized_in_int8(spec) and spec.shape[1] % BLOCK == 0 and not KEPT_IN_INT4.search(spec.name)
+def is_quantized_in_int4(spec: TensorSpec, embeddings: str) -> bool:
+    """Whether a tensor of a model directory becomes int4, embeddings and output projections being `embeddings`."""
+    stays_int8 = embeddings == "int8" and EMBEDDINGS.search(spec.name)
+    return is_quantized_in_int8(spec) and spec.shape[1] % BLOCK == 0 and not stays_int8
 
 
 def row_scales(block: np.ndarray) -> np.ndarray:
@@ -155,7 +166,7 @@ def quantize_rows(block: np.ndarray, scales: np.ndarray) -> np.ndarray:
     return np.clip(values, -127, 127).astype(np.int8)
 
 
-def _outputs(tensors: _Source, dtype: str, group_size: int) -> list[_Output]:
+def _outputs(tensors: _Source, dtype: str, group_size: int, embeddings: str) -> list[_Output]:
     specs = tensors.tensors.specs
     outputs: list[_Output] = []
     for name, spec in specs.items():
@@ -165,7 +176,7 @@ def _outputs(tensors: _Source, dtype: str, group_size: int) -> list[_Output]:
                 continue
             if name.removesuffix(SCALE_SUFFIX) in specs and name.endswith(SCALE_SUFFIX):
                 continue  # goes with its matrix
-        if dtype == "int4" and is_quantized_in_int4(spec):
+        if dtype == "int4" and is_quantized_in_int4(spec, embeddings):
             outputs += _int4_outputs(tensors, spec, group_size)
         elif dtype in QUANTIZED and is_quantized_in_int8(spec):
             outputs += _int8_outputs(tensors, spec)

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from lrengine.int4_groups import GROUP_SIZES
-from lrengine.quantize import DEFAULT_GROUP_SIZE, DTYPES, quantize
+from lrengine.quantize import DEFAULT_GROUP_SIZE, DTYPES, QUANTIZED, quantize
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -17,11 +17,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--group-size", type=int, choices=GROUP_SIZES, default=DEFAULT_GROUP_SIZE,
         help="columns that share a scale, for int4 (default: %(default)s)",
     )  # fmt: skip
+    parser.add_argument(
+        "--embeddings", choices=QUANTIZED, default="int8",
+        help="type of word embeddings and output projections of int4 (default: %(default)s)",
+    )  # fmt: skip
     parser.add_argument("--force", action="store_true", help="replace DST if it is a model directory")
 
 
 def run(args: argparse.Namespace) -> int:
-    quantize(args.source, args.destination, args.dtype, args.force, args.group_size)
+    quantize(args.source, args.destination, args.dtype, args.force, args.group_size, args.embeddings)
     before, after = (_weight_bytes(path) for path in (args.source, args.destination))
     print(f"{args.destination}: {after / 1e6:.1f} MB of {args.dtype} weights, {before / 1e6:.1f} MB before")
     return 0

@@ -122,6 +122,26 @@ def test_products_become_int4_embeddings_int8_and_nothing_else_changes(tmp_path:
         np.testing.assert_array_equal(result[name], source[name])
 
 
+def test_embeddings_and_output_projections_become_int4_where_that_is_asked_for(tmp_path: Path) -> None:
+    source = {name: normal(*shape) for name, shape in {**KEPT, **MATRICES, **INT8}.items()}
+    quantize(write_model(tmp_path / "src", source), tmp_path / "dst", "int4", embeddings="int4")
+    result = read_model(tmp_path / "dst")
+    assert {name for name, array in result.items() if array.dtype == np.int8} == {"classifier.weight"}
+    assert {name for name, array in result.items() if array.dtype == np.uint8} == {*MATRICES, *INT8} - {
+        "classifier.weight"
+    }
+
+
+@pytest.mark.parametrize(("dtype", "embeddings"), [("int4", "bfloat16"), ("int8", "int4"), ("bfloat16", "int4")])
+def test_embeddings_of_a_type_that_does_not_go_with_the_rest_are_refused(
+    tmp_path: Path, dtype: str, embeddings: str
+) -> None:
+    source = write_model(tmp_path / "src", {"a.weight": normal(3, 32)})
+    with pytest.raises(UnsupportedModelError, match=f"embeddings '{embeddings}': expected int8"):
+        quantize(source, tmp_path / "dst", dtype, embeddings=embeddings)
+    assert not (tmp_path / "dst").exists()
+
+
 def test_what_is_quantised_is_not_quantised_again_and_other_groups_are_refused(tmp_path: Path) -> None:
     source = write_model(tmp_path / "src", {"a.weight": normal(3, 32)})
     quantize(source, tmp_path / "int4", "int4")
@@ -158,13 +178,14 @@ def test_a_directory_of_int4_with_bad_scales_is_refused(tmp_path: Path, scale: n
     assert not (tmp_path / "wide").exists()
 
 
+@pytest.mark.parametrize("embeddings", ["int8", "int4"])
 @pytest.mark.parametrize("group_size", GROUP_SIZES)
 @pytest.mark.parametrize("build", [int4_swcm, int4_fusion])
 def test_the_engine_computes_with_what_the_file_stands_for(
-    tmp_path: Path, build: Callable[[], PreTrainedModel], group_size: int
+    tmp_path: Path, build: Callable[[], PreTrainedModel], group_size: int, embeddings: str
 ) -> None:
     source = save(build(), tmp_path / "src")
-    arguments = ["--dtype", "int4", "--group-size", str(group_size)]
+    arguments = ["--dtype", "int4", "--group-size", str(group_size), "--embeddings", embeddings]
     assert main(["quantize", str(source), str(tmp_path / "int4"), *arguments]) == 0
     quantize(tmp_path / "int4", tmp_path / "wide", "float32")
     small, wide = (lrengine.Engine.load(tmp_path / name, device="cpu") for name in ("int4", "wide"))
