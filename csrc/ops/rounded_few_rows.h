@@ -47,7 +47,6 @@ public:
     }
 
     // Adds kSpan bytes of each row of W.
-    template <bool kAhead>
     [[gnu::always_inline]] void add_span() {
         Int sums[kGroups][Rows];
 #pragma GCC unroll 4
@@ -55,11 +54,7 @@ public:
 #pragma GCC unroll 4
         for (std::int64_t offset = 0; offset < kSpan; offset += kDotBlock<V>) {
             const auto row = [&](int i) __attribute__((always_inline)) {
-                if constexpr (kAhead) {
-                    if (i * kDotBlock<V> % kLine == 0) __builtin_prefetch(next_ + i * kDotBlock<V>);
-                } else {
-                    if (offset % kLine == 0) __builtin_prefetch(place_.row(i) + kInRow);
-                }
+                if (i * kDotBlock<V> % kLine == 0) __builtin_prefetch(next_ + i * kDotBlock<V>);
                 return place_.row(i);
             };
             const auto visit = [&](std::int64_t column, Int weights) __attribute__((always_inline)) {
@@ -74,22 +69,29 @@ public:
         first_ += kGroups;
     }
 
-    // Adds the last `left` < kSpan bytes.
+    // Adds the last `left` < kSpan bytes: seldom done, so it is kept short.
     void add_rest(std::int64_t left) {
         const std::int64_t k_left = size_ - first_ * kRoundedGroup;
         const int groups = static_cast<int>(groups_ - first_);
         Int sums[kGroups][Rows];
         for (int g = 0; g < kGroups; ++g) start(g < groups ? g : 0, sums[g]);
         for (std::int64_t offset = 0; offset < left; offset += kDotBlock<V>) {
+            Int across[Block::kParts * V::kWidth];
+            std::int64_t columns[Block::kParts * V::kWidth];
+            int count = 0;
             const auto row = [&](int i) { return place_.row(i); };
-            const auto visit = [&](std::int64_t column, Int weights) {
-                const std::int64_t k = Block::column(offset, 0) + column;
-                if (k < k_left) add(k, weights, sums);
+            const auto keep = [&](std::int64_t column, Int weights) {
+                columns[count] = Block::column(offset, 0) + column;
+                across[count++] = weights;
             };
             if (left - offset < kDotBlock<V>) {
-                Block::across(row, visit, left - offset);
+                Block::across(row, keep, left - offset);
             } else {
-                Block::across(row, visit);
+                Block::across(row, keep);
+            }
+#pragma GCC unroll 1
+            for (int i = 0; i < count; ++i) {
+                if (columns[i] < k_left) add(columns[i], across[i], sums);
             }
             advance();
         }
@@ -142,8 +144,9 @@ private:
 };
 
 // Adds to totals [Rows, kWidth], `stride` apart, what bytes [begin, end), whole vectors and groups but for the last, of
-// kWidth rows of W that lie `bytes` apart give for Rows rows of x from `m`. `next` as in one_row_tile().
-template <bool kAhead, int Rows, class V, class T>
+// kWidth rows of W that lie `bytes` apart give for Rows rows of x from `m`. Meanwhile `next` is asked for, the tile
+// behind this one.
+template <int Rows, class V, class T>
 void few_rows_tile(const RoundedRows& x, std::int64_t m, const char* rows, std::int64_t bytes, std::int64_t begin,
                    std::int64_t end, const ColumnScales<V, T>& columns, const char* next, float* totals,
                    std::int64_t stride) {
@@ -152,7 +155,7 @@ void few_rows_tile(const RoundedRows& x, std::int64_t m, const char* rows, std::
     if (at + Sums::kSpan <= end) {
         Sums sums(x, m, rows, bytes, begin, at, columns, next);
         sums.load(totals, stride);
-        for (; at + Sums::kSpan <= end; at += Sums::kSpan) sums.template add_span<kAhead>();
+        for (; at + Sums::kSpan <= end; at += Sums::kSpan) sums.add_span();
         sums.store(totals, stride);
     }
     if (at == end) return;

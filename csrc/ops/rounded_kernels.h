@@ -206,30 +206,25 @@ std::int64_t tile_steps(const LinearTask& task) {
     return (task.rows + V::kDotRows - 1) / V::kDotRows * rounded_groups(task.cols);
 }
 
-// Panels of W as they lie, each multiplied with one tile of rows after another.
+// Panels of W as they lie, each multiplied with the one tile that the rows of a task are, one task after another.
 template <class V, class T>
 void few_rows(const LinearTask& task, float* scratch) {
+    static_assert(V::kFewRows <= V::kDotRows);
     const std::int64_t bytes = WeightBlock<V, T>::row_bytes(task.cols);
     float* products = scratch;
-    auto* copy = reinterpret_cast<char*>(products + V::kDotRows * kPanelColumns<V>);
-    float* scales = products + V::kDotRows * kPanelColumns<V> + V::kWidth * bytes / 4;
+    auto* copy = reinterpret_cast<char*>(products + V::kFewRows * kPanelColumns<V>);
+    float* scales = products + V::kFewRows * kPanelColumns<V> + V::kWidth * bytes / 4;
     const ColumnScales<V, T> columns(task, scales, V::kWidth);
     const auto panel = [&](const LinearTask& part, std::int64_t first, std::int64_t count) {
-        for_even_row_tiles<V::kDotRows>(part.rows, [&](std::int64_t m, auto tile) {
+        for_row_tiles<V::kFewRows>(part.rows, [&](std::int64_t m, auto tile) {
             std::fill_n(products, tile.value * kPanelColumns<V>, 0.0f);
             for (std::int64_t c = 0; c < count; c += V::kWidth) {
                 const std::int64_t most = count - c < V::kWidth ? count - c : V::kWidth;
-                for_stretches<V, T>(task, first + c, most, copy, scales,
-                                    [&](auto rows, auto begin, auto end, auto next) {
-                                        const RoundedRows& x = *part.rounded;
-                                        if (V::kWidth * bytes <= kFarthestAhead) {
-                                            few_rows_tile<true, tile.value>(x, m, rows, bytes, begin, end, columns,
-                                                                            next, products + c, kPanelColumns<V>);
-                                        } else {
-                                            few_rows_tile<false, tile.value>(x, m, rows, bytes, begin, end, columns,
-                                                                             next, products + c, kPanelColumns<V>);
-                                        }
-                                    });
+                const auto stretch = [&](const char* rows, std::int64_t begin, std::int64_t end, const char* next) {
+                    few_rows_tile<tile.value>(*part.rounded, m, rows, bytes, begin, end, columns, next, products + c,
+                                              kPanelColumns<V>);
+                };
+                for_stretches<V, T>(task, first + c, most, copy, scales, stretch);
             }
             finish_tile<V, tile.value>(part, products, m, first, count);
         });

@@ -102,7 +102,7 @@ struct Portable {
     using DotInput = std::int16_t;
     // A tile of 3 x 2 vectors of integer sums and as many of their totals, 2 weights and 1 input in 16 registers.
     static constexpr int kDotRows = 3;
-    static constexpr int kFewRows = 3;
+    static constexpr int kFewRows = 1;  // for the size of the library
     static constexpr int kDotOffset = 0;
 
     static Int set_int(std::int32_t value) { return Int{value, value, value, value}; }
