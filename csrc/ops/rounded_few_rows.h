@@ -22,19 +22,18 @@ public:
     using Input = typename V::DotInput;
     static constexpr std::int64_t kSpan = kDotBlock<V> > Block::kGroupBytes ? kDotBlock<V> : Block::kGroupBytes;
 
-    // Rows from `m`, from byte `at` of W's rows on, which lie `bytes` apart. The scales of `columns` begin with those
-    // of byte `begin`.
-    FewRows(const RoundedRows& x, std::int64_t m, const char* rows, std::int64_t bytes, std::int64_t begin,
-            std::int64_t at, const ColumnScales<V, T>& columns, const char* next)
+    // From byte `at` of W's rows on, which lie `bytes` apart. The scales of `columns` begin with those of byte `begin`.
+    FewRows(const RoundedRows& x, const char* rows, std::int64_t bytes, std::int64_t begin, std::int64_t at,
+            const ColumnScales<V, T>& columns, const char* next)
         : groups_(rounded_groups(x.cols)),
-          first_(at / Block::kGroupBytes),
-          values_(static_cast<const Input*>(x.values) + m * rounded_row<V>(x.cols) + first_ * kRoundedGroup * Rows),
-          scales_(x.scales + m * groups_),
-          starts_(x.starts + m * groups_),
           size_(rounded_row<V>(x.cols)),
+          group_(at / Block::kGroupBytes),
+          first_scale_(begin / Block::kGroupBytes),
+          values_(static_cast<const Input*>(x.values) + group_ * kRoundedGroup * Rows),
+          scales_(x.scales),
+          starts_(x.starts),
           place_(rows + at, bytes),
           columns_(columns),
-          begin_(begin / Block::kGroupBytes),
           next_(next + V::kWidth * at) {}
 
     void load(const float* totals, std::int64_t stride) {
@@ -66,15 +65,15 @@ public:
 #pragma GCC unroll 4
         for (int g = 0; g < kGroups; ++g) finish(g, sums[g]);
         values_ += kGroups * kRoundedGroup * Rows;
-        first_ += kGroups;
+        group_ += kGroups;
     }
 
     // Adds the last `left` < kSpan bytes: seldom done, so it is kept short.
     void add_rest(std::int64_t left) {
-        const std::int64_t k_left = size_ - first_ * kRoundedGroup;
-        const int groups = static_cast<int>(groups_ - first_);
+        const std::int64_t k_left = size_ - group_ * kRoundedGroup;
+        const int there = static_cast<int>(groups_ - group_);
         Int sums[kGroups][Rows];
-        for (int g = 0; g < kGroups; ++g) start(g < groups ? g : 0, sums[g]);
+        for (int g = 0; g < kGroups; ++g) start(g < there ? g : 0, sums[g]);
         for (std::int64_t offset = 0; offset < left; offset += kDotBlock<V>) {
             Int across[Block::kParts * V::kWidth];
             std::int64_t columns[Block::kParts * V::kWidth];
@@ -95,7 +94,7 @@ public:
             }
             advance();
         }
-        for (int g = 0; g < groups; ++g) finish(g, sums[g]);
+        for (int g = 0; g < there; ++g) finish(g, sums[g]);
     }
 
 private:
@@ -104,7 +103,7 @@ private:
     [[gnu::always_inline]] void start(int g, Int (&sums)[Rows]) const {
 #pragma GCC unroll 16
         for (int r = 0; r < Rows; ++r) {
-            sums[r] = V::set_int(start_of_sum<V, T>(starts_[r * groups_ + first_ + g]));
+            sums[r] = V::set_int(start_of_sum<V, T>(starts_[r * groups_ + group_ + g]));
         }
     }
 
@@ -125,43 +124,42 @@ private:
     [[gnu::always_inline]] void finish(int g, const Int (&sums)[Rows]) {
 #pragma GCC unroll 16
         for (int r = 0; r < Rows; ++r) {
-            const auto sum = columns_.times(V::to_float(sums[r]), first_ + g - begin_, 0);
-            total_[r] = V::fma(V::set(scales_[r * groups_ + first_ + g]), sum, total_[r]);
+            const auto sum = columns_.times(V::to_float(sums[r]), group_ + g - first_scale_, 0);
+            total_[r] = V::fma(V::set(scales_[r * groups_ + group_ + g]), sum, total_[r]);
         }
     }
 
-    std::int64_t groups_;  // of a row
-    std::int64_t first_;   // the group that comes next
-    const Input* values_;
+    std::int64_t groups_, size_;  // of a rounded row
+    std::int64_t group_;          // the next one
+    std::int64_t first_scale_;    // the group of the first scale in columns_
+    const Input* values_;         // of that group
     const float* scales_;
     const std::int32_t* starts_;
-    std::int64_t size_;  // of a rounded row
     TilePlace<V> place_;
     ColumnScales<V, T> columns_;
-    std::int64_t begin_;  // the group of the first scale in columns_
     const char* next_;
     typename V::Float total_[Rows];
 };
 
 // Adds to totals [Rows, kWidth], `stride` apart, what bytes [begin, end), whole vectors and groups but for the last, of
-// kWidth rows of W that lie `bytes` apart give for Rows rows of x from `m`. Meanwhile `next` is asked for, the tile
-// behind this one.
+// kWidth rows of W that lie `bytes` apart give for Rows rows of x. Meanwhile `next` is asked for, the tile behind this
+// one.
 template <int Rows, class V, class T>
-void few_rows_tile(const RoundedRows& x, std::int64_t m, const char* rows, std::int64_t bytes, std::int64_t begin,
-                   std::int64_t end, const ColumnScales<V, T>& columns, const char* next, float* totals,
-                   std::int64_t stride) {
+void few_rows_tile(const RoundedRows& x, const char* rows, std::int64_t bytes, std::int64_t begin, std::int64_t end,
+                   const ColumnScales<V, T>& columns, const char* next, float* totals, std::int64_t stride) {
     using Sums = FewRows<V, T, Rows>;
-    std::int64_t at = begin;
-    if (at + Sums::kSpan <= end) {
-        Sums sums(x, m, rows, bytes, begin, at, columns, next);
+    const std::int64_t rest = (end - begin) % Sums::kSpan;
+    if (rest < end - begin) {
+        Sums sums(x, rows, bytes, begin, begin, columns, next);
         sums.load(totals, stride);
-        for (; at + Sums::kSpan <= end; at += Sums::kSpan) sums.add_span();
+        for (std::int64_t at = begin; at < end - rest; at += Sums::kSpan) sums.add_span();
         sums.store(totals, stride);
     }
-    if (at == end) return;
-    Sums sums(x, m, rows, bytes, begin, at, columns, next);
+    if (rest == 0) return;
+    // Another object: one that add_rest() knows would be in memory during the loop.
+    Sums sums(x, rows, bytes, begin, end - rest, columns, next);
     sums.load(totals, stride);
-    sums.add_rest(end - at);
+    sums.add_rest(rest);
     sums.store(totals, stride);
 }
 

@@ -23,7 +23,7 @@
 //     V::Int                          kWidth lanes of int32: set_int(i), load_int(p), store_int(p, v)
 //     V::DotInput                     what x is kept as: int8_t, 4 products a lane, or int16_t, 2 products a lane
 //     V::kDotRows                     rows of a tile of two vectors of sums
-//     V::kFewRows                     rows up to which W is put across in registers
+//     V::kFewRows                     rows up to which W is put across in registers, block by block
 //     V::load_weights(p[, count])     kDotBlock weights of int8, ready for dot(), kDotOffset too large
 //     V::kDotOffset                   0 or kOffset
 //     V::split_levels(p, low, high[, count])  the levels of kDotBlock bytes of int4, their low and their high halves,
@@ -74,23 +74,11 @@ void pack_panel(const LinearTask& task, std::int64_t first, std::int64_t count, 
         std::int32_t* target = panel + c * V::kWidth;
         const auto block = [&](std::int64_t byte, auto... left) {
             next.step();
-            typename V::Int v[Block::kParts][V::kWidth];
-#pragma GCC unroll 16
-            for (int i = 0; i < V::kWidth; ++i) {
-                typename V::Int parts[Block::kParts];
-                Block::weights(rows[i] + byte, parts, left...);
-#pragma GCC unroll 2
-                for (int part = 0; part < Block::kParts; ++part) v[part][i] = parts[part];
-            }
-#pragma GCC unroll 2
-            for (int part = 0; part < Block::kParts; ++part) {
-                V::transpose(v[part]);
-#pragma GCC unroll 16
-                for (int i = 0; i < V::kWidth; ++i) {
-                    const std::int64_t k = Block::column(byte + i * kDotDepth<V>, part);
-                    if (k < size) V::store_int(target + k / kDotDepth<V> * kPanelColumns<V>, v[part][i]);
-                }
-            }
+            const auto store = [&](std::int64_t column, typename V::Int weights) {
+                const std::int64_t k = Block::column(byte, 0) + column;
+                if (k < size) V::store_int(target + k / kDotDepth<V> * kPanelColumns<V>, weights);
+            };
+            Block::across([&](int i) { return rows[i] + byte; }, store, left...);
         };
         std::int64_t byte = 0;
         for (; byte + kDotBlock<V> <= bytes; byte += kDotBlock<V>) block(byte);
@@ -206,39 +194,39 @@ std::int64_t tile_steps(const LinearTask& task) {
     return (task.rows + V::kDotRows - 1) / V::kDotRows * rounded_groups(task.cols);
 }
 
-// Panels of W as they lie, each multiplied with the one tile that the rows of a task are, one task after another.
+// Panels of W as they lie, for one tile of rows.
 template <class V, class T>
 void few_rows(const LinearTask& task, float* scratch) {
-    static_assert(V::kFewRows <= V::kDotRows);
+    static_assert(V::kFewRows <= V::kDotRows);  // so that round_rows() has put them in one tile
     const std::int64_t bytes = WeightBlock<V, T>::row_bytes(task.cols);
     float* products = scratch;
     auto* copy = reinterpret_cast<char*>(products + V::kFewRows * kPanelColumns<V>);
     float* scales = products + V::kFewRows * kPanelColumns<V> + V::kWidth * bytes / 4;
     const ColumnScales<V, T> columns(task, scales, V::kWidth);
-    const auto panel = [&](const LinearTask& part, std::int64_t first, std::int64_t count) {
-        for_row_tiles<V::kFewRows>(part.rows, [&](std::int64_t m, auto tile) {
+    for_row_tiles<V::kFewRows>(task.rows, [&](std::int64_t, auto tile) {
+        for (std::int64_t first = task.begin; first < task.end; first += kPanelColumns<V>) {
+            const std::int64_t left = task.end - first, count = left < kPanelColumns<V> ? left : kPanelColumns<V>;
             std::fill_n(products, tile.value * kPanelColumns<V>, 0.0f);
             for (std::int64_t c = 0; c < count; c += V::kWidth) {
                 const std::int64_t most = count - c < V::kWidth ? count - c : V::kWidth;
                 const auto stretch = [&](const char* rows, std::int64_t begin, std::int64_t end, const char* next) {
-                    few_rows_tile<tile.value>(*part.rounded, m, rows, bytes, begin, end, columns, next, products + c,
+                    few_rows_tile<tile.value>(*task.rounded, rows, bytes, begin, end, columns, next, products + c,
                                               kPanelColumns<V>);
                 };
                 for_stretches<V, T>(task, first + c, most, copy, scales, stretch);
             }
-            finish_tile<V, tile.value>(part, products, m, first, count);
-        });
-    };
-    for (std::int64_t first = task.begin; first < task.end; first += kPanelColumns<V>) {
-        const std::int64_t left = task.end - first, count = left < kPanelColumns<V> ? left : kPanelColumns<V>;
-        for (const LinearTask* part = &task; part != nullptr; part = part->next) panel(*part, first, count);
-    }
+            finish_tile<V, tile.value>(task, products, 0, first, count);
+        }
+    });
 }
 
+// W is read once for a task and those behind it only where it is packed, so few rows that share it are packed for too.
 template <class V, class T>
 void linear_rounded_of(const LinearTask& task, float* scratch) {
-    if (task.rows == 1 && task.next == nullptr && task.rounded_out == nullptr) return one_row<V, T>(task, scratch);
-    if (all_rows(task) <= V::kFewRows) return few_rows<V, T>(task, scratch);
+    if (task.next == nullptr) {
+        if (task.rows == 1 && task.rounded_out == nullptr) return one_row<V, T>(task, scratch);
+        if (task.rows <= V::kFewRows) return few_rows<V, T>(task, scratch);
+    }
     const std::int64_t size = rounded_row<V>(task.cols), bytes = WeightBlock<V, T>::row_bytes(task.cols);
     auto* panel = reinterpret_cast<std::int32_t*>(scratch);
     float* scales = scratch + kPanelColumns<V> * (size / kDotDepth<V>);

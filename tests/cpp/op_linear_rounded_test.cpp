@@ -32,7 +32,7 @@ OP_TEST(rounded_linear_at_odd_sizes) {
     Random random(1);
     for (const DType dtype : kRoundedTypes) {
         for (const std::int64_t k : {1, 3, 15, 16, 17, 31, 32, 33, 63, 64, 65, 100, 257, 768, 1056}) {
-            for (const std::int64_t m : {1, 2, 3, 5, 6, 7, 13, 14, 15, 29}) {
+            for (const std::int64_t m : {1, 2, 3, 4, 5, 6, 7, 13, 14, 15, 29}) {
                 if (on_cuda() && m > 3) continue;
                 const Product product(dtype, {m, random.integer(1, 70), k}, random);
                 backend().linear(product.args());
@@ -90,20 +90,20 @@ CPU_TEST(rounded_linear_gives_a_row_the_same_bits_among_any_others, "a GPU's sum
     Random random(11);
     for (const DType dtype : kRoundedTypes) {
         for (const std::int64_t k : {32, 96, 100, 160, 800, 4224, 16448}) {
-            const Product product(dtype, {kRows, 45, k}, random);
+            const std::int64_t n = k % 3 == 0 ? 32 : 45;  // whole tiles, whose last bytes are W's last, or not
+            const Product product(dtype, {kRows, n, k}, random);
             backend().linear(product.args());
-            const TestMatrix together(kRows, 45, 2, DType::kFloat32);
-            together.copy_from(product.out);
             for (std::int64_t rows = 1; rows < kRows; ++rows) {
+                const TestMatrix apart(kRows, n, 2, DType::kFloat32);
                 for (std::int64_t m = 0; m < kRows; m += rows) {
                     LinearArgs part = product.args();
                     const std::int64_t count = std::min(rows, kRows - m);
                     part.x = part.x.slice(m, count);
-                    part.out = part.out.slice(m, count);
+                    part.out = apart.view().slice(m, count);
                     part.residual = part.residual.slice(m, count);
                     backend().linear(part);
                 }
-                CHECK(same_bits(together, product.out));
+                CHECK(same_bits(apart, product.out));
             }
         }
     }
