@@ -4,25 +4,33 @@ python benchmarks/zero_shot_heads.py ENCODER TEXT/emoji --seeds 3 --json OUT
 
 Trains on the English train rows; scores the dev and test rows of every other language. The heads are the product's
 mixers and a linear layer, with the rates, epochs and dropout of recipes/emoji_classifier.yaml; `lrengine train` on that
-file trains one mixer and seed, with a model directory at its end. Intervals draw emoji, each with all its names."""
+file trains one mixer and seed, with a model directory at its end. Intervals draw emoji, each with all its names.
+
+--unlabelled 100 500 scores every mixer also with the two biases a language of language_bias.py, from 100 and from 500
+of its train names, without their labels; on dev and test rows together and, as all mixers, on test rows alone."""
 
 from __future__ import annotations
 
 import argparse
 import json
 import math
+import random
 import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from language_bias import with_biases
 from torch import Tensor, nn
 
 from lrengine.data.examples import Example
 from lrengine.data.files import read_rows
 from lrengine.evaluation import baselines
 from lrengine.evaluation.bootstrap import MEAN, Bootstrap, interval, mean_over_seeds
-from lrengine.evaluation.statistics import CLASSIFICATION
+from lrengine.evaluation.statistics import CLASSIFICATION, Rows
 from lrengine.models.encoders import all_layer_states, load_encoder
 from lrengine.models.mixer import build_mixer, mixer_settings
 from lrengine.text import TextCodec
@@ -36,7 +44,10 @@ MIXERS: dict[str, dict[str, Any]] = {
     "transformer + global": {"type": "transformer", "add_global": True, **SMALL, **TEMPERATURE},
 }
 EPOCHS, BATCH, RATE, MIXER_RATE, WARMUP, DECAY, DROPOUT = 10, 32, 1e-2, 3e-4, 0.05, 0.01, 0.3
+BOTH, TEST = "dev and test", "test"  # rows that are scored
+NONE = "none"  # of the biases
 States = list[Tensor]  # one [S, L, D] a text
+Runs = list[Mapping[str, Rows]]  # one a seed
 
 
 @torch.no_grad()
@@ -97,25 +108,124 @@ def trained(
 
 
 @torch.no_grad()
+def logits(head: Head, states: States) -> Tensor:
+    """[n, C]"""
+    return torch.cat([head(states[start : start + BATCH]) for start in range(0, len(states), BATCH)])
+
+
 def predicted(head: Head, states: States, names: list[str]) -> list[str]:
-    chunks = [head(states[start : start + BATCH]).argmax(1) for start in range(0, len(states), BATCH)]
-    return [names[index] for index in torch.cat(chunks).tolist()]
+    return [names[index] for index in logits(head, states).argmax(1).tolist()]
 
 
-def read(folder: Path) -> tuple[list[Example], list[Example], list[Example]]:
-    """English train rows, English dev rows, and the dev and test rows of the other languages."""
-    train: list[Example] = []
-    dev: list[Example] = []
-    rest: list[Example] = []
+@dataclass(frozen=True)
+class Texts:
+    """`test` says which of `rest` are test rows. `unlabelled` is a language's train names in random order, which hangs
+    on the language alone."""
+
+    train: list[Example] = field(default_factory=list)  # English
+    dev: list[Example] = field(default_factory=list)  # English
+    rest: list[Example] = field(default_factory=list)  # dev and test rows of the other languages
+    test: list[int] = field(default_factory=list)
+    unlabelled: dict[str, list[str]] = field(default_factory=dict)
+
+
+def read(folder: Path) -> Texts:
+    found = Texts()
     for path in sorted(folder.glob("*.jsonl")):
+        language, names = path.stem, list[str]()
         for row in read_rows(str(path)):
-            values = row.values
-            example = Example(values["text"], values["label"], path.stem, "labels", path.stem, group=values["id"])
-            if path.stem != "en" and values["split"] != "train":
-                rest.append(example)
-            elif path.stem == "en" and values["split"] != "test":
-                (train if values["split"] == "train" else dev).append(example)
-    return train, dev, rest
+            values, split = row.values, row.values["split"]
+            example = Example(values["text"], values["label"], language, "labels", language, group=values["id"])
+            if language == "en" and split != "test":
+                (found.train if split == "train" else found.dev).append(example)
+            elif language != "en" and split == "train":
+                names.append(example.source)
+            elif language != "en":
+                found.test.extend([len(found.rest)] if split == "test" else [])
+                found.rest.append(example)
+        if language != "en":
+            found.unlabelled[language] = random.Random(language).sample(names, len(names))
+    return found
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """The states of Texts; unlabelled names only as many as are asked for."""
+
+    train: States
+    dev: States
+    rest: States
+    unlabelled: dict[str, States]
+
+
+def encoded(texts: Texts, folder: Path, names: int) -> Encoded:
+    encoder, codec = load_encoder(folder).eval(), TextCodec.load(folder)
+    assert codec is not None
+    train, dev, rest = (
+        encoder_states(encoder, codec, [example.source for example in part])
+        for part in (texts.train, texts.dev, texts.rest)
+    )
+    unlabelled = {
+        language: encoder_states(encoder, codec, found[:names]) for language, found in texts.unlabelled.items() if names
+    }
+    return Encoded(train, dev, rest, unlabelled)
+
+
+def baseline_answers(texts: Texts, states: Encoded) -> dict[str, list[str]]:
+    pooled = {
+        example.source: state[:, -1].float().mean(0)
+        for example, state in zip([*texts.train, *texts.rest], states.train + states.rest, strict=True)
+    }
+    return {
+        "majority": baselines.majority(texts.train, texts.rest),
+        "tfidf": baselines.tfidf_classifier(texts.train, texts.rest),
+        "linear": baselines.linear_probe(
+            texts.train, texts.rest, lambda found: torch.stack([pooled[text] for text in found])
+        ),
+    }
+
+
+def head_answers(
+    head: Head, texts: Texts, states: Encoded, names: list[str], labels: Tensor, counts: list[int]
+) -> dict[str, list[str]]:
+    """Bias -> answers for `texts.rest`."""
+    plain = logits(head, states.rest)
+    biased = with_biases(
+        plain,
+        [example.task for example in texts.rest],
+        {language: logits(head, found) for language, found in states.unlabelled.items()},
+        logits(head, states.train),
+        torch.bincount(labels) / len(labels),
+        counts,
+    )
+    return {
+        bias: [names[index] for index in values.argmax(1).tolist()] for bias, values in {NONE: plain, **biased}.items()
+    }
+
+
+def part_figures(runs: dict[str, dict[str, Runs]]) -> dict[str, Any]:
+    """Of one part's rows: mixer -> bias -> one run a seed, to bias -> mixer -> figures, those of "mean" over
+    the mixers."""
+    means = {
+        mixer: {bias: mean_over_seeds(found)[MEAN] for bias, found in biases.items()} for mixer, biases in runs.items()
+    }
+    figures: dict[str, Any] = {}
+    for bias in next(iter(runs.values())):
+        leads = {mixer: found[bias] - found[NONE] for mixer, found in means.items()}
+        figures[bias] = {
+            mixer: {
+                "seeds": [round(float(run[MEAN][0]), 2) for run in runs[mixer][bias]],
+                "score": vars(interval(found[bias])),
+                "lead_over_unbiased": vars(interval(leads[mixer])),
+                "lead_over_last": vars(interval(found[bias] - means["last"][bias])),
+            }
+            for mixer, found in means.items()
+        }
+        figures[bias]["mean"] = {
+            "score": vars(interval(np.mean([found[bias] for found in means.values()], axis=0))),
+            "lead_over_unbiased": vars(interval(np.mean(list(leads.values()), axis=0))),
+        }
+    return figures
 
 
 def main() -> None:
@@ -123,39 +233,40 @@ def main() -> None:
     parser.add_argument("encoder", type=Path)
     parser.add_argument("texts", type=Path)
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--unlabelled", type=int, nargs="+", default=[], metavar="COUNT")
     parser.add_argument("--json", type=Path, required=True, help="written anew after every mixer")
     args = parser.parse_args()
-    train, dev, rest = read(args.texts)
-    names = sorted({str(example.target) for example in train})
-    labels = torch.tensor([names.index(str(example.target)) for example in train])
-    encoder, codec = load_encoder(args.encoder).eval(), TextCodec.load(args.encoder)
-    assert codec is not None
+    texts = read(args.texts)
+    names = sorted({str(example.target) for example in texts.train})
+    labels = torch.tensor([names.index(str(example.target)) for example in texts.train])
     started = time.monotonic()
-    known, asked, english = (encoder_states(encoder, codec, [e.source for e in part]) for part in (train, rest, dev))
+    states = encoded(texts, args.encoder, max(args.unlabelled, default=0))
     document: dict[str, Any] = {
         "encoder_seconds": round(time.monotonic() - started),
-        "examples": len(rest),
+        "examples": len(texts.rest),
         "mixers": {},
     }
-    bootstrap, accuracy = Bootstrap(rest, 2000), CLASSIFICATION["accuracy"]
-    pooled = {text: state[:, -1].float().mean(0) for part, states in ((train, known), (rest, asked)) for text, state
-              in zip((e.source for e in part), states, strict=True)}  # fmt: skip
-    rivals = {
-        "majority": baselines.majority(train, rest),
-        "tfidf": baselines.tfidf_classifier(train, rest),
-        "linear": baselines.linear_probe(train, rest, lambda texts: torch.stack([pooled[text] for text in texts])),
+    accuracy = CLASSIFICATION["accuracy"]
+    parts = {BOTH: list(range(len(texts.rest))), TEST: texts.test}
+    bootstraps = {part: Bootstrap([texts.rest[index] for index in chosen], 2000) for part, chosen in parts.items()}
+    scores = {
+        name: bootstraps[BOTH].scores(answers, accuracy) for name, answers in baseline_answers(texts, states).items()
     }
-    scores = {name: bootstrap.scores(answers, accuracy) for name, answers in rivals.items()}
+    runs: dict[str, dict[str, dict[str, Runs]]] = {part: {} for part in parts}  # part, mixer, bias
     for name, mixer in MIXERS.items():
-        started, runs, first = time.monotonic(), [], []
+        started, first = time.monotonic(), []
         for seed in range(args.seeds):
-            head = trained(mixer, known, labels, len(names), seed)
-            runs.append(bootstrap.scores(predicted(head, asked, names), accuracy))
-            hits = [ours == e.target for ours, e in zip(predicted(head, english, names), dev, strict=True)]
+            head = trained(mixer, states.train, labels, len(names), seed)
+            for bias, answers in head_answers(head, texts, states, names, labels, args.unlabelled).items():
+                for part, chosen in parts.items():
+                    run = bootstraps[part].scores([answers[index] for index in chosen], accuracy)
+                    runs[part].setdefault(name, {}).setdefault(bias, []).append(run)
+            english = predicted(head, states.dev, names)
+            hits = [ours == e.target for ours, e in zip(english, texts.dev, strict=True)]
             first.append(100 * sum(hits) / len(hits))
-        scores[name] = mean_over_seeds(runs)
+        scores[name] = mean_over_seeds(runs[BOTH][name][NONE])
         document["mixers"][name] = {
-            "seeds": [round(float(run[MEAN][0]), 2) for run in runs],
+            "seeds": [round(float(run[MEAN][0]), 2) for run in runs[BOTH][name][NONE]],
             "english_dev": [round(value, 2) for value in first],
             "seconds": round(time.monotonic() - started),
         }
@@ -165,8 +276,16 @@ def main() -> None:
         document["lead_over_last"] = {
             system: vars(interval(found[MEAN] - scores["last"][MEAN])) for system, found in scores.items()
         }
+        document["parts"] = {part: part_figures(found) for part, found in runs.items()}
         args.json.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
         print(name, document["mixers"][name], vars(interval(scores[name][MEAN])), flush=True)
+    print("| rows | bias | mixer | accuracy | lead over no bias |\n| --- | --- | --- | --- | --- |")
+    for part, biases in document["parts"].items():
+        for bias, mixers in biases.items():
+            for name, found in mixers.items():
+                score = "{value:.1f} [{low:.1f}, {high:.1f}]".format(**found["score"])
+                lead = "{value:+.1f} [{low:+.1f}, {high:+.1f}]".format(**found["lead_over_unbiased"])
+                print(f"| {part} | {bias} | {name} | {score} | {lead} |")
 
 
 if __name__ == "__main__":
