@@ -138,13 +138,13 @@ def measured(examples: Sequence[Example], ask: Ask, args: argparse.Namespace) ->
     rows: list[Row] = []
     with tempfile.TemporaryDirectory() as work:
         for name in ["float32", *(name for name in args.dtypes if name != "float32")]:
-            named, _, embeddings = name.partition("+")
+            named = name.removesuffix("+embeddings")
             dtype, _, group_size = named.partition(":")
             directory = args.directory if dtype == "float32" else Path(work) / name
             if directory != args.directory:
                 group = int(group_size or DEFAULT_GROUP_SIZE)
                 quantize(
-                    args.directory, directory, dtype, group_size=group, embeddings="int4" if embeddings else "int8"
+                    args.directory, directory, dtype, group_size=group, embeddings="int8" if named == name else "int4"
                 )
             size = sum(file.stat().st_size for file in directory.glob("*.safetensors")) / 1e6
             found = ask(Engine.load(directory, dtype=dtype, threads=args.threads), examples, args)

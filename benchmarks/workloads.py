@@ -102,6 +102,6 @@ def quantized(folder: Path, dtype: str) -> Path:
     if not target.exists():
         dtype, _, embeddings = dtype.partition("+")
         command = ["quantize", str(folder), str(target), "--dtype", dtype]
-        command += ["--embeddings", dtype] if embeddings else []
+        command += ["--embeddings", "int4"] if embeddings == "embeddings" else []
         subprocess.run([sys.executable, "-m", "lrengine", *command], check=True)
     return target

@@ -73,8 +73,8 @@ def quantize(
     if group_size not in GROUP_SIZES:
         raise UnsupportedModelError(f"group size {group_size}: expected one of {', '.join(map(str, GROUP_SIZES))}")
     if embeddings not in QUANTIZED or (dtype != "int4" and embeddings != "int8"):
-        expected = "int8 or int4" if dtype == "int4" else f"int8, as weights of {dtype} know no other"
-        raise UnsupportedModelError(f"embeddings {embeddings!r}: expected {expected}")
+        expected = "expected int8 or int4" if dtype == "int4" else f"weights of {dtype} have no choice of it"
+        raise UnsupportedModelError(f"embeddings {embeddings!r}: {expected}")
     source, destination = Path(source), Path(destination)
     config = _read_config(source)
     if dtype in QUANTIZED and config.get("quantization") is not None:

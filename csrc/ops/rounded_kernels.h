@@ -29,7 +29,7 @@
 //     V::split_levels(p, low, high[, count])  the levels of kDotBlock bytes of int4, their low and their high halves,
 //                                     ready for dot(), kInt4Zero too large
 //     V::level_inputs(x, low, high[, count])  as many values of x in the same order, x's first being at p's first
-//     V::load_levels(p[, count]), V::split(v, low, high)  the same in two steps, where a lane has 4 products
+//     V::load_levels(p[, count]), V::split(v, low, high)  split_levels() in two steps, where a lane has 4 products
 //     V::sum_lanes<n>(v, sums)        sums[g], lane i: the sum of lanes [n g, n g + n) of v[i]
 //     V::transpose(v)                 kWidth x kWidth lanes
 //     V::load_pairs(p, count)         `count` numbers of 16 bits, two a lane, then zeros; V::lower_halves(v) and

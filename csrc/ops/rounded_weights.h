@@ -38,8 +38,8 @@ struct WeightBlock<V, Int8> {
         parts[0] = V::load_int(reinterpret_cast<const std::int32_t*>(x + byte));
     }
 
-    // Calls visit(column, weights) with a lane's products of kWidth rows, a row a lane, of all columns that begin at
-    // row(i), the first being 0.
+    // Calls visit(column, weights) for every kDotDepth columns of the block, counted from its first: lane i of
+    // `weights` has those of the row at row(i), ready for dot().
     template <class Row, class Visit, class... Left>
     static void across(Row row, Visit visit, Left... left) {
         Int v[V::kWidth];

@@ -79,7 +79,7 @@ struct Avx2 {
     using DotInput = std::int16_t;
     // A tile of 6 x 2 vectors of sums: 12 accumulators, 2 weights, 1 input and its products in 16 registers.
     static constexpr int kDotRows = 6;
-    // Measured: more are as fast or faster with W packed.
+    // Measured: four and more are as fast or faster with W packed.
     static constexpr int kFewRows = 3;
     // Weights as int16: vpmaddubsw, with four products a lane of bytes, would cut sums off at 2^15.
     static constexpr int kDotOffset = 0;

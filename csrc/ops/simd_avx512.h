@@ -83,7 +83,7 @@ struct Avx512 {
     // A tile of 6 x 2 vectors of integer sums and as many of their totals: 24, 2 weights, 1 input and its products in
     // 32 registers.
     static constexpr int kDotRows = 6;
-    // Measured: more rows fill the registers, and are a tile of the packed panel.
+    // As many as a packed tile has; more would not be one tile.
     static constexpr int kFewRows = 6;
     static constexpr int kDotOffset = 0;
 

@@ -2,8 +2,11 @@
 // x with a scale of their own.
 #include <algorithm>
 #include <cmath>
+#include <cstring>
+#include <vector>
 
 #include "op_product.h"
+#include "op_rounded_memory.h"
 
 using namespace op_testing;
 
@@ -70,7 +73,7 @@ OP_TEST(rounded_linear_with_many_rows) {
     }
 }
 
-// One row and few, of weights whose rows are so long that the next ones are not asked for ahead.
+// Long rows: of one row of x the next ones are not asked for ahead, and scales of int4 are made ready in stretches.
 OP_TEST(rounded_linear_with_long_rows) {
     Random random(6);
     for (const DType dtype : kRoundedTypes) {
@@ -222,6 +225,24 @@ CPU_TEST(rounded_linear_keeps_what_lies_beside_an_outlier, "a GPU's is the exact
                     most += step / 2 * std::abs(product.weight.at(n, k));
                 }
                 CHECK(std::abs(product.out.at(m, n) - product.exact(m, n)) <= most);
+            }
+        }
+    }
+}
+
+CPU_TEST(rounded_kernels_stay_within_their_memory_for_any_rows, "of the CPU's kernels") {
+    Random random(1);
+    for (const DType dtype : {DType::kInt8, DType::kInt4}) {
+        for (const std::int64_t cols : {1, 3, 32, 33, 65, 96, 100, 160, 257, 800, 2080, 8288}) {
+            if (dtype == DType::kInt4 && cols % 32 != 0) continue;
+            for (const std::int64_t outputs : {1, 16, 32, 45}) {
+                const RoundedProblem problem(dtype, outputs, cols, random);
+                const std::vector<float> together = problem.outputs(0, RoundedProblem::kRows);
+                CHECK(std::none_of(together.begin(), together.end(), [](float value) { return std::isnan(value); }));
+                for (std::int64_t rows = 1; rows < RoundedProblem::kRows; ++rows) {
+                    const std::vector<float> some = problem.outputs(1, rows);
+                    CHECK(std::memcmp(some.data(), together.data() + outputs, some.size() * sizeof(float)) == 0);
+                }
             }
         }
     }

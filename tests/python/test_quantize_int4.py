@@ -137,7 +137,8 @@ def test_embeddings_of_a_type_that_does_not_go_with_the_rest_are_refused(
     tmp_path: Path, dtype: str, embeddings: str
 ) -> None:
     source = write_model(tmp_path / "src", {"a.weight": normal(3, 32)})
-    with pytest.raises(UnsupportedModelError, match=f"embeddings '{embeddings}': expected int8"):
+    message = f"embeddings '{embeddings}': (expected int8 or int4|weights of {dtype} have no choice)"
+    with pytest.raises(UnsupportedModelError, match=message):
         quantize(source, tmp_path / "dst", dtype, embeddings=embeddings)
     assert not (tmp_path / "dst").exists()
 
@@ -187,6 +188,9 @@ def test_the_engine_computes_with_what_the_file_stands_for(
     source = save(build(), tmp_path / "src")
     arguments = ["--dtype", "int4", "--group-size", str(group_size), "--embeddings", embeddings]
     assert main(["quantize", str(source), str(tmp_path / "int4"), *arguments]) == 0
+    tables = {name: array for name, array in read_model(tmp_path / "int4").items() if "embed" in name}
+    found = {tables[name].dtype for name in tables if f"{name}_scale" in tables}
+    assert found == {np.dtype("uint8" if embeddings == "int4" else "int8")}
     quantize(tmp_path / "int4", tmp_path / "wide", "float32")
     small, wide = (lrengine.Engine.load(tmp_path / name, device="cpu") for name in ("int4", "wide"))
     assert small.dtype == "int4" and small.memory_bytes < 0.45 * wide.memory_bytes
